@@ -1,0 +1,70 @@
+# Every target sets up what it needs; Python 3.11 and make are enough to start.
+
+PYTHON ?= python3
+# Where to find torch wheels without CUDA, e.g. https://download.pytorch.org/whl/cpu. Empty: the default index.
+TORCH_INDEX ?=
+# The folder with the real inputs. The tests that need them find them through this.
+STAGEWISE_SHARED ?= ../shared
+PYTEST_ARGS ?=
+export STAGEWISE_SHARED
+
+DEMO := .venv-demo
+VENV := .venv
+PIP := -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench study lint clean
+
+help:
+	@echo "make demo   scores -> curves -> classes -> suite on real results (base install, no torch)"
+	@echo "make test   import contract, ruff, all tests"
+	@echo "make bench  timings, as ratios measured in one run"
+	@echo "make study  calibration figures from seeded simulations"
+	@echo "make lint   ruff, pyright, import contract"
+	@echo "make clean  remove virtual environments, caches, build folders"
+	@echo
+	@echo "PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  STAGEWISE_SHARED=$(STAGEWISE_SHARED)  PYTEST_ARGS=$(PYTEST_ARGS)"
+
+demo: $(DEMO)/.installed
+	@$(DEMO)/bin/python -m scaling.demo
+
+test: $(VENV)/.installed
+	@$(VENV)/bin/lint-imports --no-cache
+	@$(VENV)/bin/python -m ruff check .
+	@$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed
+	@$(VENV)/bin/python -m tests.bench
+
+study: $(VENV)/.installed
+	@$(VENV)/bin/python -m tests.study
+
+lint: $(VENV)/.installed-lint
+	@$(VENV)/bin/python -m ruff check .
+	@$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
+	@$(VENV)/bin/lint-imports --no-cache
+
+clean:
+	rm -rf $(DEMO) $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find scaling evalsuite train data tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an install that was cut off is taken up again, a finished one costs nothing.
+# $(1) folder, $(2) what to install, $(3) further pip options
+define install
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.11")'
+	@$(1)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(1)
+	@echo "installing $(2) into $(1)"
+	@$(1)/bin/python $(PIP) $(3) $(2)
+	@touch $@
+endef
+
+$(DEMO)/.installed: pyproject.toml constraints.txt
+	$(call install,$(DEMO),-e .)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(call install,$(VENV),-e ".[eval$(comma)train$(comma)test]",$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)))
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(call install,$(VENV),-e ".[lint]")
+
+comma := ,
