@@ -1,0 +1,382 @@
+"""Early-signal, late-signal, saturated or noisy: what a task is good for, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scaling.curves import Curve, CurveSet, fit_curves
+from scaling.errors import StagewiseError, UsageError
+from scaling.laws import Array
+from scaling.noise import scale_of
+from scaling.scores import Omission, ScoreTable
+from scaling.series import Key, Points
+from scaling.stage import Stage
+from scaling.tasks import TaskInfo, task_info
+from scaling.windows import DOUBLING, Windows, noise_at, windows_of
+
+Class = Literal["early-signal", "late-signal", "saturated", "noisy", "undetermined"]
+CLASSES: tuple[Class, ...] = ("early-signal", "late-signal", "saturated", "noisy")
+SURE = 0.6  # no class below this probability
+FLATTENED = 0.2  # a plateau: the gain per doubling has fallen to this share of its peak inside the data
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a classification was asked.
+
+    Attributes:
+        early_by: FLOPs by which a window must be open to count as early.
+        asked_at: FLOPs before which a window must have closed to count as saturated: the lower end
+            of the stage, or `early_by` where no stage is given.
+        threshold: decision probability that makes a task informative.
+        horizon: decades beyond the measured compute that count as credibly forecast.
+        level: false discovery rate of the trend test.
+        points: which checkpoints make a curve.
+        replicates, seed: of the bootstrap.
+    """
+
+    early_by: float
+    asked_at: float
+    threshold: float = 0.8
+    horizon: float = 1.0
+    level: float = 0.05
+    points: Points = "auto"
+    replicates: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TaskClass:
+    """The class of one (task, metric, shots), with its evidence.
+
+    FLOPs are NaN where a window does not exist, inf where its end lies beyond what was looked at.
+    """
+
+    task: str
+    metric: str
+    shots: int | None
+    klass: Class
+    p_early_signal: float
+    p_late_signal: float
+    p_saturated: float
+    p_noisy: float
+    opens: float
+    opens_low: float
+    opens_high: float
+    closes: float
+    closes_low: float
+    closes_high: float
+    clears_chance: float
+    clears_chance_low: float
+    clears_chance_high: float
+    opens_before_data: bool
+    extrapolated: bool
+    direction: Literal["improves", "inverse", "flat"]
+    gain_per_doubling: float
+    decision_probability: float
+    noise: float
+    noise_kind: str
+    noise_is_upper_bound: bool
+    snr: float
+    trend_q: float
+    law: str
+    points: str
+    n_points: int
+    n_runs: int
+    evidence: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.task, self.metric, self.shots)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The classes of a table's tasks.
+
+    Attributes:
+        tasks: one entry per (task, metric, shots).
+        settings: what was asked; printed with every result.
+        curves: the fits behind it.
+        omissions: what was left out.
+    """
+
+    tasks: tuple[TaskClass, ...]
+    settings: Settings
+    curves: CurveSet = field(repr=False)
+    omissions: tuple[Omission, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per task; the class stands in the column `class`."""
+        frame = pd.DataFrame([asdict(task) for task in self.tasks]).rename(columns={"klass": "class"})
+        frame["shots"] = frame["shots"].astype("Int64")
+        return frame
+
+    def counts(self) -> dict[str, int]:
+        """How many (task, metric, shots) fell into each class."""
+        found = [task.klass for task in self.tasks]
+        return {name: found.count(name) for name in (*CLASSES, "undetermined")}
+
+    def plot(self, ax=None, **options):
+        """All windows on one compute axis; see `scaling.plot.plot_windows`."""
+        from scaling.plot import plot_windows
+
+        return plot_windows(self, ax=ax, **options)
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.counts()}</p>" + self.to_frame().to_html(index=False)
+
+
+def classify(
+    table: ScoreTable,
+    *,
+    early_by: float | None = None,
+    stage: Stage | str | None = None,
+    threshold: float = 0.8,
+    horizon: float = 1.0,
+    level: float = 0.05,
+    points: Points = "auto",
+    replicates: int = 200,
+    seed: int = 0,
+    facts: Callable[[str], TaskInfo] = task_info,
+    progress: Callable[[int, int], None] | None = None,
+) -> Classification:
+    """Sort every (task, metric, shots) of a table into a class.
+
+    Asked in this order, for the estimate and again for every bootstrap draw of curve and noise:
+    *saturated* when the scores reach within 3 standard errors of the ceiling, or when a window has
+    closed on an identified plateau, before the compute in question and inside the data; *noisy*
+    without a trend or without a window; *early-signal* when the window opens at or below `early_by`,
+    else *late-signal*. The probability of a class is its share of draws; below 0.6 for all, with
+    fewer than 6 clusters, or where only an upper bound of the noise swallows a real trend, the class
+    is *undetermined*.
+
+    Args:
+        table: the scores.
+        early_by: FLOPs; the upper end of `stage` where absent. One of the two is required.
+        stage: the compute interval in question, a `Stage` or `"LO..HI"`.
+        threshold: decision probability that makes a task informative, in (0.5, 1).
+        horizon: decades beyond the data that count as credibly forecast.
+        level: false discovery rate of the trend test over all tasks.
+        points, replicates, seed, facts, progress: see `fit_curves`.
+
+    Raises:
+        UsageError: neither `early_by` nor `stage`, or a value outside its range.
+        StagewiseError: the stage or bound lies outside all data, or nothing can be fitted.
+
+    Example:
+        >>> classify(table, stage="1e19..1e21").counts()     # doctest: +SKIP
+    """
+    if isinstance(stage, str):
+        stage = Stage.parse(stage)
+    if early_by is None and stage is None:
+        raise UsageError("say which compute is early: early_by=FLOPS (--early-by) or stage=LO..HI (--stage)")
+    if not 0.5 < threshold < 1:
+        raise UsageError(f"threshold: got {threshold}, valid is between 0.5 and 1")
+    bound = float(early_by) if early_by is not None else stage.high  # pyright: ignore[reportOptionalMemberAccess]
+    if not (np.isfinite(bound) and bound > 0):
+        raise UsageError(f"early_by: got {bound}, valid is a positive number of FLOPs")
+    asked = stage.low if stage is not None else bound
+    settings = Settings(bound, asked, threshold, horizon, level, points, replicates, seed)
+    curves = fit_curves(
+        table, points=points, replicates=replicates, seed=seed, facts=facts, progress=progress
+    )
+    _check_inside(curves, settings, stage)
+    cut = _cut(curves, level)
+    tasks = tuple(_classify_one(curve, settings, cut) for curve in curves)
+    return Classification(tasks, settings, curves, curves.omissions)
+
+
+def _check_inside(curves: CurveSet, settings: Settings, stage: Stage | None) -> None:
+    low = 10 ** min(curve.span[0] for curve in curves)
+    high = 10 ** max(curve.span[1] for curve in curves)
+    reach = high * 10**settings.horizon
+    if stage is not None and (stage.high < low or stage.low > reach):
+        raise StagewiseError(
+            f"stage {stage}: outside all data, which span {low:.2g}..{high:.2g} FLOPs "
+            f"(credible to {reach:.2g}); choose a stage that overlaps them or add scores there"
+        )
+    if settings.early_by < low:
+        raise StagewiseError(
+            f"early bound {settings.early_by:.2g} FLOPs: below all data, which begin at {low:.2g}; "
+            "choose a later bound or add scores of smaller models"
+        )
+
+
+def _cut(curves: CurveSet, level: float) -> float:
+    """The raw p-value that Benjamini-Hochberg draws its line at, for use on single draws."""
+    passed = [curve.trend.p for curve in curves if curve.trend_q <= level]
+    tested = sum(np.isfinite(curve.trend.p) for curve in curves)
+    return max(passed) if passed else level / max(tested, 1)
+
+
+def _trending(curve: Curve, cut: float, level: float) -> np.ndarray:
+    """For each row of the fit, whether its own slope test says that the task improves."""
+    x, y, sign = curve.series.x, curve.series.y, curve.series.sign
+    labels, index = np.unique(curve.series.cluster, return_inverse=True)
+    weights = curve.draws[:, index]
+    total = weights.sum(axis=1, keepdims=True)
+    dx = x - (weights @ x)[:, None] / total
+    dy = y - (weights @ y)[:, None] / total
+    spread = (weights * dx * dx).sum(axis=1)
+    slope = (weights * dx * dy).sum(axis=1) / np.where(spread > 0, spread, np.inf)
+    members = (index[:, None] == np.arange(len(labels))).astype(float)
+    pull = (dx * (dy - slope[:, None] * dx)) @ members
+    seen = (curve.draws > 0).sum(axis=1)
+    variance = (curve.draws * pull**2).sum(axis=1) * seen / np.maximum(seen - 1, 1)
+    t = slope * spread / np.sqrt(np.maximum(variance, 1e-300)) * sign
+    passed = t > stats.t.isf(cut / 2, max(curve.trend.df, 1.0)) if np.isfinite(curve.trend.df) else t > np.inf
+    # The estimate itself is judged by the proper test.
+    passed[0] = bool(curve.trend_q <= level and curve.trend.slope * sign > 0)
+    return passed
+
+
+def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
+    rng = np.random.default_rng([settings.seed, 1])
+    count = len(curve.draws)
+    clusters = curve.series.n_clusters
+    totals = np.full(count, curve.noise.total)
+    drawn = slice(1 + clusters, count)
+    if curve.noise.df > 0 and count > 1 + clusters:
+        df = curve.noise.df
+        totals[drawn] *= np.sqrt(df / rng.chisquare(df, size=count - 1 - clusters))
+    windows = windows_of(
+        curve, threshold=settings.threshold, horizon=settings.horizon, noise_draws=totals
+    )
+    trending = _trending(curve, cut, settings.level)
+    saturated = _at_ceiling(curve, settings) | _on_plateau(curve, settings, windows, totals)
+    asleep = ~trending | np.isnan(windows.opens)
+    early = windows.opens <= np.log10(settings.early_by) + 1e-9
+    labels = np.select([saturated, asleep, early], [2, 3, 0], default=1)
+    shares = (
+        np.bincount(labels[drawn], minlength=4) / (count - 1 - clusters)
+        if count > 1 + clusters
+        else np.full(4, np.nan)
+    )
+    klass: Class = CLASSES[labels[0]]
+    why = ""
+    if not curve.identified:
+        klass, why = "undetermined", f"only {clusters} independent runs"
+    elif np.isfinite(shares).all():
+        best = int(shares.argmax())
+        klass = CLASSES[best] if shares[best] >= SURE else "undetermined"
+        if klass == "undetermined":
+            why = f"no class reaches {SURE:g}"
+    if klass == "noisy" and curve.noise.upper_bound and trending[0]:
+        klass, why = "undetermined", "a real trend, swallowed only by an upper bound of the noise"
+    return _entry(curve, settings, windows, klass, shares, trending[0], why)
+
+
+def _at_ceiling(curve: Curve, settings: Settings) -> np.ndarray:
+    """Rows whose curve is within 3 standard errors of the ceiling by the compute in question."""
+    series = curve.series
+    items = np.nanmedian(series.n_items) if np.isfinite(series.n_items).any() else np.nan
+    if series.metric.family != "proportion" or not np.isfinite(items):
+        return np.zeros(len(curve.draws), dtype=bool)
+    ceiling = 1.0 if series.info.ceiling is None else series.info.ceiling
+    error = np.sqrt(max(ceiling * (1 - ceiling), 0.0099) / items)
+    x = min(np.log10(settings.asked_at), curve.span[1])
+    if x < curve.span[0]:
+        return np.zeros(len(curve.draws), dtype=bool)
+    return curve.values(np.array([x]))[:, 0] >= ceiling - 3.0 * error
+
+
+def _on_plateau(curve: Curve, settings: Settings, windows: Windows, totals: Array) -> np.ndarray:
+    """Rows whose window closed before the compute in question, on a plateau seen inside the data."""
+    asked, top = np.log10(settings.asked_at), curve.span[1]
+    closed = (windows.closes < asked) & (windows.closes + DOUBLING <= top)
+    if not closed.any():
+        return closed
+    x = np.array([min(asked, top - DOUBLING)])
+    here, there = curve.values(x), curve.values(x + DOUBLING)
+    gain = curve.series.sign * (there - here)[:, 0]
+    inside = windows.x[windows.x + DOUBLING <= top]
+    steps = curve.series.sign * (curve.values(inside + DOUBLING) - curve.values(inside))
+    flattened = gain <= FLATTENED * steps.max(axis=1)
+    need = stats.norm.ppf(settings.threshold) * np.sqrt(2.0) * noise_at(curve, here[:, 0], totals)
+    high = gain.copy()
+    if curve.identified:
+        # The estimate needs the upper bound of its gain below what a decision takes.
+        doubt = curve.jackknife_se(gain)
+        high[0] += stats.t.ppf(0.95, curve.series.n_clusters - 1) * doubt
+    return closed & flattened & (high < need)
+
+
+def _entry(
+    curve: Curve, settings: Settings, windows: Windows, klass: Class, shares: Array, trending: bool, why: str
+) -> TaskClass:
+    series, noise = curve.series, curve.noise
+    low, high = curve.span
+    asked = float(np.clip(np.log10(settings.asked_at), low, high))
+    step = curve.values(np.array([asked, asked + DOUBLING]))[0]
+    gain = float(series.sign * (step[1] - step[0]))
+    nearest = int(np.argmin(np.abs(windows.x - asked)))
+    finals = series.y[series.final] if series.final.any() else series.y
+    base = noise.checkpoint if np.isfinite(noise.checkpoint) else noise.total
+    base = base * float(scale_of(series.metric.family, np.median(finals)))
+    opens, closes = windows.opens[0], windows.closes[0]
+    entry = {
+        "opens": opens, "closes": closes, "clears_chance": windows.clears[0],
+        **_quantiles("opens", windows.opens, curve),
+        **_quantiles("closes", windows.closes, curve),
+        **_quantiles("clears_chance", windows.clears, curve),
+    }
+    slope = curve.trend.slope * series.sign
+    significant = curve.trend_q <= settings.level
+    direction = "flat" if not significant else ("improves" if slope > 0 else "inverse")
+    return TaskClass(
+        task=series.key.task, metric=series.key.metric, shots=series.key.shots, klass=klass,
+        p_early_signal=float(shares[0]), p_late_signal=float(shares[1]),
+        p_saturated=float(shares[2]), p_noisy=float(shares[3]),
+        **{name: float(10.0**value) for name, value in entry.items()},
+        opens_before_data=bool(opens <= low + 1e-9),
+        extrapolated=bool(opens > high),
+        direction=direction,
+        gain_per_doubling=gain,
+        decision_probability=float(windows.probability[0, nearest]),
+        noise=float(noise_at(curve, step[:1])[0]), noise_kind=noise.kind, noise_is_upper_bound=noise.upper_bound,
+        snr=float(np.ptp(finals) / base) if base > 0 else float("nan"),
+        trend_q=curve.trend_q, law=curve.law, points=series.points,
+        n_points=len(series.x), n_runs=len(np.unique(series.run)),
+        evidence=_evidence(curve, windows, gain, trending, why, 10**asked),
+    )  # fmt: skip
+
+
+def _quantiles(name: str, values: Array, curve: Curve) -> dict[str, float]:
+    """95% percentile interval over the bootstrap draws, a missing end counted as beyond everything."""
+    drawn = values[1 + curve.series.n_clusters :]
+    if not curve.identified or not len(drawn):
+        return {f"{name}_low": np.nan, f"{name}_high": np.nan}
+    ordered = np.where(np.isnan(drawn), np.inf, drawn)
+    low, high = np.quantile(ordered, [0.025, 0.975], method="nearest")
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _evidence(curve: Curve, windows: Windows, gain: float, trending: bool, why: str, at: float) -> str:
+    noise = curve.noise
+    opens, closes = windows.opens[0], windows.closes[0]
+    if np.isnan(opens):
+        window = "no window"
+    else:
+        low, high = curve.span
+        left = "before the data" if opens <= low + 1e-9 else f"{10**opens:.2g}"
+        right = "close not identified" if not np.isfinite(closes) or closes > high else f"closes {10**closes:.2g}"
+        window = f"opens {left}, {right}"
+    level = curve.values(np.array([np.log10(at)]))[0]
+    bound = "at most " if noise.upper_bound else ""
+    parts = [
+        window,
+        f"gain {gain:.2g} per doubling at {at:.2g}",
+        f"noise {bound}{noise_at(curve, level)[0]:.2g} ({noise.kind})",
+        f"trend q={curve.trend_q:.2g}" + ("" if trending else ", none shown"),
+        f"{curve.series.n_clusters} clusters",
+    ]
+    if curve.free_floor:
+        parts.append("floor below chance")
+    return "; ".join([why, *parts] if why else parts)
