@@ -35,6 +35,7 @@ class Curve:
         tau: spread beyond sampling error, as a standard deviation in units of `scaling.noise.scale_of`.
         trend: slope test; `trend_q` its Benjamini-Hochberg adjusted p-value over the table.
         noise: what a score moves when nothing was learned.
+        bounds: lowest and highest value of each linear coefficient, as `scaling.fit.Box` states them.
         free_floor: the lower end was fitted although chance is known (the scores sit below it).
         bic: of each law tried, the constant included; lower is better.
     """
@@ -47,6 +48,7 @@ class Curve:
     trend: Trend
     trend_q: float
     noise: Noise
+    bounds: tuple[tuple[float, float], tuple[float, float]]
     free_floor: bool
     bic: dict[str, float]
 
@@ -324,6 +326,7 @@ def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook
                 trend=trend_test(x, y[i], series[i].cluster),
                 trend_q=float("nan"),
                 noise=book.of(series[i], rows.predict(x)[0], used),
+                bounds=(plan[i].low, plan[i].high),
                 free_floor=plan[i].free_floor,
                 bic=plan[i].bic,
             )

@@ -88,7 +88,9 @@ class Fetched:
     present: int
 
     def __str__(self) -> str:
-        return f"{self.source.name}: {self.new} file(s) written, {self.present} already there, in {self.folder}"
+        return (
+            f"{self.source.name}: {self.new} file(s) written, {self.present} already there, in {self.folder}"
+        )
 
 
 @cache
@@ -136,7 +138,10 @@ def known_file(sha256: str, path: str) -> tuple[str, str] | None:
 
     def alike(place: tuple[str, str]) -> int:
         ours, theirs = path.split("/")[::-1], place[1].split("/")[::-1]
-        return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+        return next(
+            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+            min(len(ours), len(theirs)),
+        )
 
     places = _by_digest().get(sha256)
     return max(places, key=alike) if places else None
@@ -202,8 +207,8 @@ def fetch(
     if missing:
         first = next(iter(missing))
         raise StagewiseError(
-            f"{source.name}: {len(missing)} of {len(wanted)} file(s) not found in {source_dir}, such as {first}; "
-            f"those found are in {folder}: fetch the rest from a complete mirror"
+            f"{source.name}: {len(missing)} of {len(wanted)} file(s) not found in {source_dir}, "
+            f"such as {first}; those found are in {folder}: fetch the rest from a complete mirror"
         )
     return Fetched(source, folder, len(wanted) - present, present)
 
@@ -245,7 +250,9 @@ def _local(source: Source, place: Path, wanted: dict[str, SourceFile]) -> Iterat
     elif place.is_file() and is_archive(place):
         archive = place
     else:
-        raise StagewiseError(f"{place}: no such folder or archive; give a local mirror of {source.repository}")
+        raise StagewiseError(
+            f"{place}: no such folder or archive; give a local mirror of {source.repository}"
+        )
     open_paths = set(wanted)
     for name, content in members(archive):
         # An archive may hold the repository's tree itself or inside one folder.
@@ -259,6 +266,11 @@ def _local(source: Source, place: Path, wanted: dict[str, SourceFile]) -> Iterat
 def _remote(
     source: Source, wanted: dict[str, SourceFile], base_url: str, timeout: float
 ) -> Iterator[tuple[str, bytes]]:
+    if not source.commit.isalnum():
+        raise StagewiseError(
+            f"{source.name}: known only as {source.commit!r}, relative to another commit, so it has no "
+            f"address to download from; check it out from {source.repository} and give it with --from DIR"
+        )
     for path, file in list(wanted.items()):
         url = f"{base_url.rstrip('/')}/{source.repository}/{source.commit}/{urllib.parse.quote(path)}"
         try:

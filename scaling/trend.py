@@ -52,8 +52,8 @@ def trend_test(x: Array, y: Array, cluster: np.ndarray, *, min_clusters: int = M
     Example:
         >>> import numpy as np
         >>> x = np.linspace(0, 3, 12)
-        >>> trend_test(x, 2 * x, np.arange(12)).slope.round(6)
-        np.float64(2.0)
+        >>> round(trend_test(x, 2 * x, np.arange(12)).slope, 6)
+        2.0
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     labels, index = np.unique(np.asarray(cluster), return_inverse=True)
