@@ -42,6 +42,7 @@ def calibrate(
     curves: Iterable[Curve],
     *,
     ratio: tuple[float, float] = (1.5, 2.8),
+    match: float | None = 4.0,
     bands: tuple[float, ...] = BANDS,
     resamples: int = 1000,
     seed: int = 0,
@@ -54,6 +55,8 @@ def calibrate(
     Args:
         curves: fitted curves, of one source or several.
         ratio: which ratios of compute make a pair.
+        match: the two runs' tokens per parameter differ by at most this factor (None: by any), since
+            noise is measured with the effect of that ratio removed. Runs whose ratio is unknown count as alike.
         bands: edges of the bands of probability.
         resamples, seed: of the intervals.
 
@@ -66,7 +69,7 @@ def calibrate(
     """
     if not 1 < ratio[0] < ratio[1]:
         raise UsageError(f"ratio: got {ratio}, valid is (LOW, HIGH) with 1 < LOW < HIGH")
-    frames = [frame for curve in curves if (frame := _pairs(curve, ratio)) is not None]
+    frames = [frame for curve in curves if (frame := _pairs(curve, ratio, match)) is not None]
     if not frames:
         raise StagewiseError(
             f"calibration: no two finished runs of one family are {ratio[0]:g} to {ratio[1]:g} times apart in compute"
@@ -75,13 +78,15 @@ def calibrate(
     return Calibration(pairs, _banded(pairs, bands, resamples, seed))
 
 
-def _pairs(curve: Curve, ratio: tuple[float, float]) -> pd.DataFrame | None:
+def _pairs(curve: Curve, ratio: tuple[float, float], match: float | None) -> pd.DataFrame | None:
     series = curve.series
     where = np.flatnonzero(series.final)
     first, second = (where[index] for index in np.triu_indices(len(where), 1))
     step = series.x[second] - series.x[first]  # x ascends, so it is not negative
     alike = (series.family[first] == series.family[second]) & (series.run[first] != series.run[second])
     chosen = alike & (step >= np.log10(ratio[0])) & (step <= np.log10(ratio[1]))
+    if match is not None:
+        chosen &= ~(np.abs(series.log_ratio[first] - series.log_ratio[second]) > np.log10(match))
     first, second = first[chosen], second[chosen]
     if not len(first) or len(where) < 8 or not np.isfinite(curve.noise.total):
         return None

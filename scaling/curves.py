@@ -89,8 +89,10 @@ class Curve:
         return np.sqrt((count - 1) / count * (around**2).sum(axis=0))
 
     def interval(self, flops, level: float = 0.95) -> tuple[Array, Array]:
-        """Cluster-t interval of the curve: estimate -+ t(G-1) * jackknife SE over the G clusters.
+        """Cluster-t interval of the curve: estimate -+ t * jackknife SE over the G clusters.
 
+        The degrees of freedom lie midway between G - 1 and the Satterthwaite figure under pure run
+        effects: few runs carry a curve at the end of its range, yet the jackknife errs on the wide side.
         NaN ("not identified") below `MIN_CLUSTERS` clusters. Clipped to the metric's range.
 
         Source:
@@ -101,9 +103,21 @@ class Curve:
         if not self.identified:
             empty = np.full(len(x), np.nan)
             return empty, empty.copy()
-        half = stats.t.ppf(0.5 + level / 2, self.series.n_clusters - 1) * self.jackknife_se(rows)
+        df = (self.series.n_clusters - 1 + self._carried_by(x)) / 2
+        half = stats.t.ppf(0.5 + level / 2, df) * self.jackknife_se(rows)
         low, high = self.series.metric.low, self.series.metric.high
         return np.clip(rows[0] - half, low, high), np.clip(rows[0] + half, low, high)
+
+    def _carried_by(self, x: Array) -> Array:
+        """Effective number of clusters behind the curve at x: (sum h^2)^2 / sum h^4, h their influences."""
+        estimate = self.fit.rows(slice(0, 1))
+        jacobian = estimate.jacobian(self.series.x)[0]
+        bread = np.linalg.pinv((jacobian * self.weights) @ jacobian.T, rcond=1e-10, hermitian=True)
+        influence = (estimate.jacobian(x)[0].T @ bread @ jacobian) * self.weights
+        members = self.series.cluster[:, None] == np.unique(self.series.cluster)
+        square = (influence @ members.astype(float)) ** 2
+        total = (square**2).sum(axis=1)
+        return np.where(total > 0, square.sum(axis=1) ** 2 / np.where(total > 0, total, 1.0), 1.0)
 
     def parameters(self, level: float = 0.95) -> pd.DataFrame:
         """Value, interval and status of each parameter.
@@ -302,7 +316,7 @@ def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook
     if series[0].metric.family == "proportion":
         plan = _plan_proportions(series, x, y)
     else:
-        plan = _plan_losses(x, y)
+        plan = _plan_losses(series, x, y)
     rows_each = len(draws)
     curves: list[Curve | None] = [None] * len(series)
     for shape in {choice.shape for choice in plan}:
@@ -346,12 +360,13 @@ class _Choice:
     bic: dict[str, float]
 
 
-def _bic(sse: Array, n: int, parameters: int) -> Array:
-    return n * np.log(np.maximum(sse, 1e-300) / n) + parameters * np.log(n)
+def _bic(sse: Array, runs: int, parameters: int | Array) -> Array:
+    """BIC with as many observations as runs: checkpoints of one run are no independent evidence for a shape."""
+    return runs * np.log(np.maximum(sse, 1e-300)) + parameters * np.log(runs)
 
 
 def _plan_proportions(series: list[Series], x: Array, y: Array) -> list[_Choice]:
-    n = len(x)
+    n, runs = len(x), len(np.unique(series[0].run))
     chance = np.array([np.nan if one.info.chance is None else one.info.chance for one in series])
     ceiling = np.array([1.0 if one.info.ceiling is None else one.info.ceiling for one in series])
     items = np.stack([one.n_items for one in series])
@@ -373,15 +388,15 @@ def _plan_proportions(series: list[Series], x: Array, y: Array) -> list[_Choice]
     spent = [3 + (loose | ~known) for _, _, loose in options]
     bics = np.stack(
         [
-            _bic(fit_batch(shape, x, y, weights, box).sse, n, parameters)
+            _bic(fit_batch(shape, x, y, weights, box).sse, runs, parameters)
             for (shape, box, _), parameters in zip(options, spent, strict=True)
         ]
     )
     # The symmetric curve from chance stands unless another is strongly better.
-    handicap = np.where(np.arange(4) == 0, 0.0, STRONG if n >= 8 else np.inf)
+    handicap = np.where(np.arange(4) == 0, 0.0, STRONG if runs >= 8 else np.inf)
     pick = (bics + handicap[:, None]).argmin(axis=0)
     mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    bic_flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), n, 1)
+    bic_flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
     out = []
     for i, best in enumerate(pick):
         shape, box, loose = options[best]
@@ -413,11 +428,11 @@ def _tau2(squares: Array, sampling: Array, df: int) -> Array:
     return (low + high) / 2
 
 
-def _plan_losses(x: Array, y: Array) -> list[_Choice]:
-    n = len(x)
+def _plan_losses(series: list[Series], x: Array, y: Array) -> list[_Choice]:
+    n, runs = len(x), len(np.unique(series[0].run))
     box = Box.of(len(y), (0.0, np.inf), (-np.inf, np.inf))
     shapes: list[Shape] = [Power(centre=float(np.mean(x)))]
-    if n >= 8:
+    if runs >= 8:
         shapes.append(BrokenPower())
     results = []
     for shape in shapes:
@@ -431,10 +446,10 @@ def _plan_losses(x: Array, y: Array) -> list[_Choice]:
             scale = np.maximum(1.4826 * np.median(residual, axis=1, keepdims=True), 1e-9)
             huber = np.minimum(1.0, HUBER * scale / np.maximum(residual, 1e-300))
         results.append((weights * huber, (weights * huber * (y - fitted) ** 2).sum(axis=1), residual))
-    bics = [_bic(sse, n, 3 + i) for i, (_, sse, _) in enumerate(results)]
+    bics = [_bic(sse, runs, 3 + i) for i, (_, sse, _) in enumerate(results)]
     weights = results[0][0]
     mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), n, 1)
+    flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
     out = []
     for i in range(len(y)):
         pick = 1 if len(shapes) > 1 and bics[0][i] - bics[1][i] > STRONG else 0

@@ -17,6 +17,8 @@ import numpy as np
 from scaling.laws import Array, Shape
 
 CHUNK = 2_000_000  # numbers in one [rows, grid] or [rows, columns, points] block: about 16 MB
+CACHE = 100_000  # numbers that stay in a core's cache
+WORTH = 1.5  # a grid segment this much worse than the best one is not refined
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,13 @@ class Box:
         return cls(low, high)
 
     def rows(self, index) -> Box:
+        """The boxes of some rows."""
         return Box(self.low[index], self.high[index])
+
+    def shifted(self, by: Array, *, both: bool) -> Box:
+        """The boxes for scores lowered by `by` [R], in single precision; `both` where both ends move."""
+        move = np.column_stack([by, by if both else np.zeros_like(by)])
+        return Box((self.low - move).astype(np.float32), (self.high - move).astype(np.float32))
 
 
 def _solve_pair(g00, g01, g11, h0, h1, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +115,7 @@ def _solve_pair(g00, g01, g11, h0, h1, box: Box) -> tuple[np.ndarray, np.ndarray
     extra = (1,) * (h1.ndim - 1)
     low0, low1 = (box.low[:, i].reshape(-1, *extra) for i in (0, 1))
     high0, high1 = (box.high[:, i].reshape(-1, *extra) for i in (0, 1))
-    tiny = 1e-12 * (g00 + g11) + 1e-300
+    tiny = np.finfo(g11.dtype).eps * (g00 + g11) + np.finfo(g11.dtype).tiny
 
     def objective(p0, p1):
         return p0 * (g00 * p0 + 2.0 * (g01 * p1 - h0)) + p1 * (g11 * p1 - 2.0 * h1)
@@ -122,7 +130,7 @@ def _solve_pair(g00, g01, g11, h0, h1, box: Box) -> tuple[np.ndarray, np.ndarray
         return p0, p1, objective(p0, p1)
 
     determinant = g00 * g11 - g01 * g01
-    safe = determinant > np.maximum(1e-12 * g00 * g11, 1e-200)
+    safe = determinant > np.maximum(8 * np.finfo(g11.dtype).eps * g00 * g11, np.finfo(g11.dtype).tiny * 1e8)
     scale = 1.0 / np.where(safe, determinant, 1.0)
     p0 = np.where(safe, (g11 * h0 - g01 * h1) * scale, h0 / (g00 + tiny))
     p1 = np.where(safe, (g00 * h1 - g01 * h0) * scale, 0.0)
@@ -156,34 +164,67 @@ def _normal(shape: Shape, s0, s1, s2, t0, t1):
     return s0, s1, s2, t0, t1
 
 
-def _grid_candidates(shape: Shape, x, y, w, box: Box, keep: int) -> Array:
-    """The best grid point of each of the `keep` best segments, [R, keep, t]."""
+def _grid_candidates(shape: Shape, x, y, w, box: Box, keep: int) -> tuple[Array, np.ndarray]:
+    """The best grid point of each of the `keep` best segments, [R, keep, t], and which are worth refining."""
     segments = shape.grid(x)
     theta = np.concatenate(segments)
     ends = np.cumsum([len(segment) for segment in segments])
     starts = np.concatenate([[0], ends[:-1]])
-    phi = shape.phi(theta, x).T  # [n, G]
-    phi2 = phi * phi
     keep = min(keep, len(segments))
     rows = len(y)
     out = np.empty((rows, keep, theta.shape[1]))
+    worth = np.empty((rows, keep), dtype=bool)
+    # Single precision suffices to rank starting points once the scores are centred.
+    phi = shape.phi(theta, x).T.astype(np.float32)  # [n, G]
+    phi2 = phi * phi
     step = max(1, CHUNK // len(theta))
     for start in range(0, rows, step):
         part = slice(start, start + step)
         weights = w[part]
-        weighted = weights * y[part]
-        moments = (
-            weights.sum(axis=1)[:, None],
-            weights @ phi,
-            weights @ phi2,
-            weighted.sum(axis=1)[:, None],
-            weighted @ phi,
-        )
-        value = _solve_pair(*_normal(shape, *moments), box.rows(part))[2]
+        # A floor that is known everywhere leaves one coefficient, and half the work.
+        fixed = shape.ends and bool((box.low[part, 0] == box.high[part, 0]).all())
+        centre = box.low[part, 0] if fixed else (weights * y[part]).sum(axis=1) / weights.sum(axis=1)
+        shifted = y[part] - centre[:, None]
+        weighted = (weights * shifted).astype(np.float32)
+        moved = box.rows(part).shifted(centre, both=shape.ends)
+        light = weights.astype(np.float32)
+        if fixed:
+            curvature, pull = light @ phi2, weighted @ phi
+            top = np.clip(pull / (curvature + np.finfo(np.float32).tiny), moved.low[:, 1:], moved.high[:, 1:])
+            value = top * (curvature * top - 2.0 * pull)
+        else:
+            moments = (
+                light.sum(axis=1)[:, None],
+                light @ phi,
+                light @ phi2,
+                weighted.sum(axis=1)[:, None],
+                weighted @ phi,
+            )
+            value = _solve_pair(*_normal(shape, *moments), moved)[2]
         best = np.stack([a + value[:, a:b].argmin(axis=1) for a, b in zip(starts, ends, strict=True)], axis=1)
         scores = np.take_along_axis(value, best, axis=1)
         order = np.argsort(scores, axis=1)[:, :keep]
         out[part] = theta[np.take_along_axis(best, order, axis=1)]
+        sse = np.take_along_axis(scores, order, axis=1) + (weights * shifted**2).sum(axis=1)[:, None]
+        worth[part] = sse <= WORTH * sse[:, :1]
+        worth[part, 0] = True
+    return out, worth
+
+
+def _moments(shape: Shape, theta, x, y, w) -> Array:
+    """Weighted moments of the columns (1, phi, y, dphi/dtheta), [R, 3 + t, 3 + t]."""
+    rows, t = theta.shape
+    out = np.empty((rows, 3 + t, 3 + t))
+    step = max(1, CACHE // ((3 + t) * len(x)))
+    columns = np.empty((min(step, rows), 3 + t, len(x)))
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        block = columns[: part.stop - part.start]
+        block[:, 0] = 1.0
+        block[:, 1], block[:, 3:] = shape.slopes(theta[part], x)
+        block[:, 2] = y[part]
+        block *= np.sqrt(w[part])[:, None, :]
+        out[part] = block @ block.transpose(0, 2, 1)
     return out
 
 
@@ -193,14 +234,7 @@ class _State:
     __slots__ = ("curvature", "free", "gradient", "linear", "sse", "theta")
 
     def __init__(self, shape: Shape, theta, x, y, w, box: Box) -> None:
-        phi, slopes = shape.slopes(theta, x)
-        t = theta.shape[1]
-        columns = np.empty((len(theta), 3 + t, len(x)))
-        columns[:, 0] = 1.0
-        columns[:, 1] = phi
-        columns[:, 2] = y
-        columns[:, 3:] = slopes
-        moment = (columns * w[:, None, :]) @ columns.transpose(0, 2, 1)
+        moment = _moments(shape, theta, x, y, w)
         normal = _normal(
             shape, moment[:, 0, 0], moment[:, 0, 1], moment[:, 1, 1], moment[:, 0, 2], moment[:, 1, 2]
         )
@@ -254,7 +288,7 @@ def _refine(shape: Shape, theta, x, y, w, box: Box, tolerance: float, iterations
     for _ in range(iterations):
         now = state.take(active)
         diagonal = np.einsum("rtt->rt", now.curvature)
-        top = np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)
+        top = np.maximum(diagonal.max(axis=1, keepdims=True), 1e-30)
         lift = damping[active, None] * diagonal + 1e-9 * top
         # A parameter on its bound whose gradient points outward stays there.
         stuck = ((now.theta <= low) & (now.gradient < 0)) | ((now.theta >= high) & (now.gradient > 0))
@@ -288,7 +322,7 @@ def fit_batch(
     w: Array,
     box: Box,
     *,
-    candidates: int = 2,
+    candidates: int = 3,
     tolerance: float = 1e-5,
     iterations: int = 40,
     progress: Callable[[int, int], None] | None = None,
@@ -334,15 +368,16 @@ def fit_batch(
         weights = w[part] / np.where(scale > 0, scale, 1.0)
         values = y[part]
         inner = box.rows(part)
-        starts = _grid_candidates(shape, x, values, weights, inner, candidates)
-        count = starts.shape[1]
-        rowwise = np.repeat(np.arange(size), count)
+        starts, worth = _grid_candidates(shape, x, values, weights, inner, candidates)
+        rowwise, which = np.nonzero(worth)
         state = _refine(
-            shape, starts.reshape(size * count, -1), x, values[rowwise], weights[rowwise],
+            shape, starts[rowwise, which], x, values[rowwise], weights[rowwise],
             inner.rows(rowwise), tolerance, iterations,
         )
-        best = np.arange(size) * count + state.sse.reshape(size, count).argmin(axis=1)
-        state = state.take(best)
+        # The best refined candidate of each row: rows come in order, so the first after sorting.
+        order = np.lexsort((state.sse, rowwise))
+        first = np.searchsorted(rowwise[order], np.arange(size))
+        state = state.take(order[first])
         state.sse *= np.where(scale > 0, scale, 1.0)[:, 0]
         pieces.append(state)
         if progress:

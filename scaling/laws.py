@@ -15,13 +15,17 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 Array = NDArray[np.float64]
 
 MAX_STEEPNESS = 12.0  # per decade: 10% to 90% of a sigmoid within 0.37 decades
 MIN_STEEPNESS = 0.2  # flatter than this is a straight line over any range of compute seen so far
 REACH = 4.0  # decades beyond the data that a midpoint or an onset may lie
+
+
+def _logistic(z: Array) -> Array:
+    """1 / (1 + e^-z) by numpy's vectorised exp, several times the speed of scipy's expit."""
+    return 1.0 / (1.0 + np.exp(np.minimum(-z, 700.0)))
 
 
 class Shape(Protocol):
@@ -92,12 +96,12 @@ class Sigmoid:
         return segments
 
     def phi(self, theta: Array, x: Array) -> Array:
-        return expit(np.exp(theta[:, 1:2]) * (x - theta[:, 0:1]))
+        return _logistic(np.exp(theta[:, 1:2]) * (x - theta[:, 0:1]))
 
     def slopes(self, theta: Array, x: Array) -> tuple[Array, Array]:
         k = np.exp(theta[:, 1:2])
         z = k * (x - theta[:, 0:1])
-        s = expit(z)
+        s = _logistic(z)
         ds = s * (1.0 - s)
         return s, np.stack([-k * ds, z * ds], axis=1)
 
@@ -186,7 +190,7 @@ class BrokenPower:
         u = np.log(10.0) * (x - theta[:, 0:1]) / self.sharpness
         a = np.exp(theta[:, 1:2])
         soft = self.sharpness * np.logaddexp(0.0, u)
-        return a, soft, expit(u)
+        return a, soft, _logistic(u)
 
     def phi(self, theta: Array, x: Array) -> Array:
         a, soft, _ = self._soft(theta, x)

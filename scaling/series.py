@@ -125,7 +125,9 @@ def series_of(
     keep(frame["flops"] > 0, "zero compute (step 0)")
     # A family is the cluster where the table has several, decided once so that tasks agree.
     by_family = frame["family"].nunique() >= MIN_FAMILIES
-    frame["cluster"] = frame.groupby("family").ngroup() if by_family else frame["run"]
+    # One model that two sources scored is still one run.
+    one = ["family"] if by_family else ["model", "variant", "seed"]
+    frame["cluster"] = frame.groupby(one, dropna=False, sort=True).ngroup()
     found = []
     small = 0
     for (task, metric, shots), rows in frame.groupby(["task", "metric", "shots"], dropna=False, sort=True):

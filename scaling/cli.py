@@ -1,0 +1,304 @@
+"""The command `scaling`: from result files to windows, classes, clusters and pictures."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.console import Commands, note, print_json, print_table
+from scaling.errors import UsageError
+from scaling.progress import progress_bar
+
+# Everything heavy is imported inside the commands: --help answers at once.
+if TYPE_CHECKING:
+    from scaling.classify import Classification
+    from scaling.scores import ScoreTable
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="At which training compute does a benchmark tell a better model from a worse one?",
+)  # fmt: skip
+
+
+class Points(StrEnum):
+    """Which checkpoints make a curve."""
+
+    auto = "auto"
+    final = "final"
+    all = "all"
+
+
+class Kind(StrEnum):
+    """What to draw."""
+
+    windows = "windows"
+    curve = "curve"
+    clusters = "clusters"
+
+
+Scores = Annotated[
+    list[Path],
+    typer.Argument(metavar="SCORES...", help="Parquet or CSV of scores, or any result files, folders, archives."),
+]
+StageOption = Annotated[
+    str | None, typer.Option("--stage", metavar="LO..HI", help="Compute interval in question, in FLOPs.")
+]
+EarlyBy = Annotated[
+    float | None,
+    typer.Option(
+        "--early-by", metavar="FLOPS", help="A window open by then is early; the end of --stage where absent."
+    ),
+]
+PointsOption = Annotated[
+    Points, typer.Option("--points", help="Checkpoints of a curve: last ones where enough runs have one (auto).")
+]
+Metric = Annotated[list[str] | None, typer.Option("--metric", help="Only these metrics; * and ? match.")]
+Task = Annotated[list[str] | None, typer.Option("--task", help="Only these tasks; * and ? match.")]
+Source = Annotated[list[str] | None, typer.Option("--source", help="Only these sources; * and ? match.")]
+Threshold = Annotated[
+    float, typer.Option(help="Decision probability that makes a task informative, above 0.5 and below 1.")
+]
+Replicates = Annotated[int, typer.Option(help="Bootstrap draws.")]
+Seed = Annotated[int, typer.Option(help="Of the draws.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DropBad = Annotated[bool, typer.Option("--drop-bad", help="Keep the good rows of a bad table, and list the others.")]
+
+
+@app.command()
+def sources(as_json: Json = False) -> None:
+    """List known public result sets.
+
+    Example: scaling sources
+    """
+    from scaling.sources import list_sources
+
+    found = list_sources()
+    if as_json:
+        names = ("name", "title", "repository", "commit", "licence", "paths", "reference")
+        print_json(
+            {"sources": [
+                {**{name: getattr(one, name) for name in names}, "files": len(one.files), "bytes": one.size}
+                for one in found
+            ]}
+        )  # fmt: skip
+        return
+    columns = ("name", "files", "MB", "licence", "repository", "what")
+    rows = (
+        (one.name, f"{len(one.files):,}", f"{one.size / 1e6:,.1f}", one.licence, one.repository, one.title)
+        for one in found
+    )
+    print_table(columns, rows, right=("files", "MB"))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Of a known result set, as `scaling sources` lists it.")],
+    from_dir: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="A local mirror, or an archive of it.")
+    ] = None,
+    into: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; default sources/NAME.")] = None,
+) -> None:
+    """Get a known result set, every file checked against its digest. Run it again to resume.
+
+    Example: scaling fetch olmo_ladder --from mirror/
+    """
+    from scaling.sources import fetch as get
+
+    with progress_bar("fetching") as step:
+        done = get(name, source_dir=from_dir, into=into, progress=step)
+    note(str(done))
+    typer.echo(str(done.folder))
+
+
+@app.command()
+def read(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result files, folders, archives.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet or CSV to write.")] = None,
+    drop_bad: DropBad = False,
+    mapping: Annotated[Path | None, typer.Option(help="YAML that says how to read your own wide CSV.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read results of any known format into one validated table.
+
+    Example: scaling read sources/pythia results/ -o scores.parquet
+    """
+    from scaling import report
+    from scaling.readers import read_scores
+
+    if out is not None:
+        _suffix(out, (".parquet", ".csv"))
+    with progress_bar("reading") as step:
+        table = read_scores(paths, drop_bad=drop_bad, mapping=mapping, progress=step)
+    if out is not None:
+        table.write(out)
+    if as_json:
+        print_json(report.table_json(table))
+    else:
+        report.print_scores(table)
+    if out is not None:
+        note(f"written: {out}")
+
+
+@app.command()
+def classify(
+    scores: Scores,
+    stage: StageOption = None,
+    early_by: EarlyBy = None,
+    points: PointsOption = Points.auto,
+    metric: Metric = None,
+    task: Task = None,
+    source: Source = None,
+    threshold: Threshold = 0.8,
+    replicates: Replicates = 200,
+    seed: Seed = 0,
+    drop_bad: DropBad = False,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the rows to a CSV or parquet file.")] = None,
+) -> None:
+    """Sort every (task, metric, shots) into early-signal, late-signal, saturated or noisy.
+
+    Example: scaling classify scores.parquet --stage 1e19..1e21 --metric acc
+    """
+    from scaling import report
+
+    if out is not None:
+        _suffix(out, (".parquet", ".csv"))
+    table = _load(scores, drop_bad, metric, task, source)
+    found = _classified(table, stage, early_by, points, threshold, replicates, seed)
+    if out is not None:
+        from scaling.files import replacing
+
+        with replacing(out) as part:
+            frame = found.to_frame()
+            frame.to_csv(part, index=False) if part.suffix == ".csv" else frame.to_parquet(part, index=False)
+        note(f"written: {out}")
+    if as_json:
+        print_json(report.classes_json(found))
+    else:
+        report.print_classes(found)
+
+
+@app.command()
+def clusters(
+    scores: Scores,
+    count: Annotated[int | None, typer.Option(help="Number of clusters; the most stable where absent.")] = None,
+    points: PointsOption = Points.auto,
+    metric: Metric = None,
+    task: Task = None,
+    source: Source = None,
+    seed: Seed = 0,
+    drop_bad: DropBad = False,
+    as_json: Json = False,
+) -> None:
+    """Group tasks that rank models of like compute alike.
+
+    Example: scaling clusters scores.parquet --metric bpb
+    """
+    from scaling import report
+    from scaling.cluster import cluster_tasks
+
+    table = _load(scores, drop_bad, metric, task, source)
+    curves = _curves(table, points, seed)
+    found = cluster_tasks(curves, count=count, seed=seed)
+    settings = {"count": count, "points": points.value, "seed": seed}
+    if as_json:
+        print_json(report.clusters_json(found, settings, curves.omissions))
+    else:
+        report.print_clusters(found, settings, curves.omissions)
+
+
+@app.command()
+def plot(
+    scores: Scores,
+    out: Annotated[Path, typer.Option("-o", "--out", help="PNG, SVG or PDF to write.")],
+    kind: Annotated[Kind, typer.Option(help="windows takes --stage or --early-by, curve takes --task.")] = Kind.windows,
+    stage: StageOption = None,
+    early_by: EarlyBy = None,
+    points: PointsOption = Points.auto,
+    metric: Metric = None,
+    task: Task = None,
+    source: Source = None,
+    threshold: Threshold = 0.8,
+    replicates: Replicates = 200,
+    seed: Seed = 0,
+    drop_bad: DropBad = False,
+) -> None:
+    """Draw all windows on one compute axis, one curve or several, or the clusters.
+
+    Example: scaling plot scores.parquet --stage 1e19..1e21 -o windows.png
+    """
+    from scaling.plot import plot_clusters, plot_curves, plot_windows, save
+
+    _suffix(out, (".png", ".svg", ".pdf"))
+    table = _load(scores, drop_bad, metric, task, source)
+    if kind is Kind.windows:
+        axes: Any = plot_windows(_classified(table, stage, early_by, points, threshold, replicates, seed))
+    elif kind is Kind.curve:
+        axes = plot_curves(_curves(table, points, seed), threshold=threshold)[0]
+    else:
+        from scaling.cluster import cluster_tasks
+
+        axes = plot_clusters(cluster_tasks(_curves(table, points, seed), seed=seed))[0]
+    save(axes, out)
+    note(f"written: {out}")
+
+
+def _load(paths: list[Path], drop_bad: bool, *wanted: list[str] | None) -> ScoreTable:
+    """The scores of all paths, of the metrics, tasks and sources that were asked for."""
+    from fnmatch import fnmatchcase
+
+    from scaling.readers import read_scores
+
+    with progress_bar("reading") as step:
+        table = read_scores(paths, drop_bad=drop_bad, progress=step)
+    for column, patterns in zip(("metric", "task", "source"), wanted, strict=True):
+        for pattern in patterns or ():
+            names = sorted(table.frame[column].unique())
+            if not any(fnmatchcase(name, pattern) for name in names):
+                more = " ..." if len(names) > 20 else ""
+                raise UsageError(f"--{column} {pattern!r}: none there; valid is {', '.join(names[:20])}{more}")
+        if patterns:
+            hit = [name for name in table.frame[column].unique() if any(fnmatchcase(name, p) for p in patterns)]
+            table = table.where(table.frame[column].isin(hit), f"another {column} than asked for")
+    if not len(table):
+        raise UsageError("--metric, --task and --source together leave no score; loosen one of them")
+    return table
+
+
+def _classified(
+    table: ScoreTable, stage: str | None, early_by: float | None, points: Points, threshold: float, replicates: int,
+    seed: int,
+) -> Classification:  # fmt: skip
+    from scaling.classify import classify
+
+    with progress_bar("fitting") as step:
+        return classify(
+            table, stage=stage, early_by=early_by, points=points.value, threshold=threshold, replicates=replicates,
+            seed=seed, progress=step,
+        )  # fmt: skip
+
+
+def _curves(table: ScoreTable, points: Points, seed: int):
+    from scaling.curves import fit_curves
+
+    with progress_bar("fitting") as step:
+        # Intervals come from leaving clusters out; what is asked here needs no bootstrap.
+        return fit_curves(table, points=points.value, replicates=0, seed=seed, progress=step)
+
+
+def _suffix(path: Path, valid: tuple[str, ...]) -> None:
+    """Refuse a file that could not be written before the work is done, not after it."""
+    if path.suffix not in valid:
+        raise UsageError(f"{path}: valid suffixes are {', '.join(valid)}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""What tests share: where the real inputs are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real inputs; the test is skipped, with the reason, where there is none."""
+    named = os.environ.get("STAGEWISE_SHARED", "../shared")
+    folder = (ROOT / named).resolve()
+    if not (folder / "sources").is_dir():
+        pytest.skip(f"no real inputs: {folder} has no sources/ (set STAGEWISE_SHARED to the folder that has)")
+    return folder
