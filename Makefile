@@ -26,7 +26,7 @@ help:
 	@echo "PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  STAGEWISE_SHARED=$(STAGEWISE_SHARED)  PYTEST_ARGS=$(PYTEST_ARGS)"
 
 demo: $(DEMO)/.installed
-	@$(DEMO)/bin/python -m scaling.demo
+	@$(DEMO)/bin/python -m evalsuite.demo
 
 test: $(VENV)/.installed
 	@$(VENV)/bin/lint-imports --no-cache

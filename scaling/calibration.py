@@ -10,10 +10,11 @@ import pandas as pd
 
 from scaling.curves import Curve
 from scaling.errors import StagewiseError, UsageError
-from scaling.fit import Box, fit_batch
+from scaling.box import Box
+from scaling.fit import fit_batch
 from scaling.windows import decision_probability, noise_at
 
-BANDS = (0.5, 0.65, 0.8, 0.95, 1.0)
+BANDS = (0.0, 0.5, 0.65, 0.8, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def calibrate(
     score helps to predict its own order.
 
     Args:
-        curves: fitted curves, of one source or several.
+        curves: fitted curves of one table (runs are numbered per table).
         ratio: which ratios of compute make a pair.
         match: the two runs' tokens per parameter differ by at most this factor (None: by any), since
             noise is measured with the effect of that ratio removed. Runs whose ratio is unknown count as alike.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -12,16 +12,14 @@ from scipy import stats
 
 from scaling.curves import Curve, CurveSet, fit_curves
 from scaling.errors import StagewiseError, UsageError
+from scaling.evidence import CLASSES, Class, TaskClass, task_class
 from scaling.laws import Array
-from scaling.noise import scale_of
 from scaling.scores import Omission, ScoreTable
-from scaling.series import Key, Points
+from scaling.series import Points
 from scaling.stage import Stage
 from scaling.tasks import TaskInfo, task_info
 from scaling.windows import DOUBLING, Windows, noise_at, windows_of
 
-Class = Literal["early-signal", "late-signal", "saturated", "noisy", "undetermined"]
-CLASSES: tuple[Class, ...] = ("early-signal", "late-signal", "saturated", "noisy")
 SURE = 0.6  # no class below this probability
 FLATTENED = 0.2  # a plateau: the gain per doubling has fallen to this share of its peak inside the data
 
@@ -49,51 +47,6 @@ class Settings:
     points: Points = "auto"
     replicates: int = 200
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class TaskClass:
-    """The class of one (task, metric, shots), with its evidence.
-
-    FLOPs are NaN where a window does not exist, inf where its end lies beyond what was looked at.
-    """
-
-    task: str
-    metric: str
-    shots: int | None
-    klass: Class
-    p_early_signal: float
-    p_late_signal: float
-    p_saturated: float
-    p_noisy: float
-    opens: float
-    opens_low: float
-    opens_high: float
-    closes: float
-    closes_low: float
-    closes_high: float
-    clears_chance: float
-    clears_chance_low: float
-    clears_chance_high: float
-    opens_before_data: bool
-    extrapolated: bool
-    direction: Literal["improves", "inverse", "flat"]
-    gain_per_doubling: float
-    decision_probability: float
-    noise: float
-    noise_kind: str
-    noise_is_upper_bound: bool
-    snr: float
-    trend_q: float
-    law: str
-    points: str
-    n_points: int
-    n_runs: int
-    evidence: str
-
-    @property
-    def key(self) -> Key:
-        return Key(self.task, self.metric, self.shots)
 
 
 @dataclass(frozen=True)
@@ -177,8 +130,13 @@ def classify(
         stage = Stage.parse(stage)
     if early_by is None and stage is None:
         raise UsageError("say which compute is early: early_by=FLOPS (--early-by) or stage=LO..HI (--stage)")
-    if not 0.5 < threshold < 1:
-        raise UsageError(f"threshold: got {threshold}, valid is between 0.5 and 1")
+    for name, value, low, high in (
+        ("threshold", threshold, 0.5, 1.0),
+        ("level", level, 0.0, 1.0),
+        ("horizon", horizon, -1e-9, 10.0),
+    ):
+        if not low < value < high:
+            raise UsageError(f"{name}: got {value}, valid is between {max(low, 0):g} and {high:g}")
     bound = float(early_by) if early_by is not None else stage.high  # pyright: ignore[reportOptionalMemberAccess]
     if not (np.isfinite(bound) and bound > 0):
         raise UsageError(f"early_by: got {bound}, valid is a positive number of FLOPs")
@@ -210,35 +168,46 @@ def _check_inside(curves: CurveSet, settings: Settings, stage: Stage | None) -> 
 
 
 def _cut(curves: CurveSet, level: float) -> float:
-    """The raw p-value that Benjamini-Hochberg draws its line at, for use on single draws."""
-    passed = [curve.trend.p for curve in curves if curve.trend_q <= level]
+    """The raw p-value at which Benjamini-Hochberg draws its line, for use on single draws."""
+    passed = sum(curve.trend_q <= level for curve in curves)
     tested = sum(np.isfinite(curve.trend.p) for curve in curves)
-    return max(passed) if passed else level / max(tested, 1)
+    return level * max(passed, 1) / max(tested, 1)
 
 
 def _trending(curve: Curve, cut: float, level: float) -> np.ndarray:
-    """For each row of the fit, whether its own slope test says that the task improves."""
-    x, y, sign = curve.series.x, curve.series.y, curve.series.sign
-    labels, index = np.unique(curve.series.cluster, return_inverse=True)
+    """For each row of the fit, whether the task improves with compute.
+
+    The estimate is judged by the proper test. Where that shows a rise, a draw shows it too unless its own
+    curve does not rise; where it does not, a draw must show one by a slope test of its own.
+    """
+    passed = np.zeros(len(curve.draws), dtype=bool)
+    if not np.isfinite(curve.trend.p):
+        return passed
+    series = curve.series
+    if curve.trend_q <= level:
+        ends = curve.values(np.array(curve.span))
+        rises = series.sign * (ends[:, 1] - ends[:, 0]) > 0
+        return rises & (curve.trend.direction * series.sign > 0)
+    labels, index = np.unique(series.cluster, return_inverse=True)
     weights = curve.draws[:, index]
-    total = weights.sum(axis=1, keepdims=True)
-    dx = x - (weights @ x)[:, None] / total
-    dy = y - (weights @ y)[:, None] / total
-    spread = (weights * dx * dx).sum(axis=1)
-    slope = (weights * dx * dy).sum(axis=1) / np.where(spread > 0, spread, np.inf)
-    members = (index[:, None] == np.arange(len(labels))).astype(float)
-    pull = (dx * (dy - slope[:, None] * dx)) @ members
+    total = np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
     seen = (curve.draws > 0).sum(axis=1)
+    dx = series.x - (weights @ series.x)[:, None] / total
+    dy = series.sign * (series.y - (weights @ series.y)[:, None] / total)
+    spread = np.maximum((weights * dx * dx).sum(axis=1), 1e-300)
+    slope = (weights * dx * dy).sum(axis=1) / spread
+    pull = (dx * (dy - slope[:, None] * dx)) @ (index[:, None] == np.arange(len(labels))).astype(float)
     variance = (curve.draws * pull**2).sum(axis=1) * seen / np.maximum(seen - 1, 1)
-    t = slope * spread / np.sqrt(np.maximum(variance, 1e-300)) * sign
-    passed = t > stats.t.isf(cut / 2, max(curve.trend.df, 1.0)) if np.isfinite(curve.trend.df) else t > np.inf
-    # The estimate itself is judged by the proper test.
-    passed[0] = bool(curve.trend_q <= level and curve.trend.slope * sign > 0)
+    need = stats.t.isf(cut / 2, max(curve.trend.df, 1.0))
+    # A draw of too few runs tests nothing.
+    passed = (slope * spread > need * np.sqrt(variance)) & (seen > 2) & (slope > 0)
+    passed[0] = False
     return passed
 
 
 def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
-    rng = np.random.default_rng([settings.seed, 1])
+    # A stream of its own for each task, so that their errors are not shared.
+    rng = np.random.default_rng([settings.seed, crc32(str(curve.key).encode())])
     count = len(curve.draws)
     clusters = curve.series.n_clusters
     totals = np.full(count, curve.noise.total)
@@ -250,7 +219,8 @@ def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
         curve, threshold=settings.threshold, horizon=settings.horizon, noise_draws=totals
     )
     trending = _trending(curve, cut, settings.level)
-    saturated = _at_ceiling(curve, settings) | _on_plateau(curve, settings, windows, totals)
+    # A plateau counts only above a rise that was shown: flat noise has plateaus everywhere.
+    saturated = _at_ceiling(curve, settings) | (trending & _on_plateau(curve, settings, windows, totals))
     asleep = ~trending | np.isnan(windows.opens)
     early = windows.opens <= np.log10(settings.early_by) + 1e-9
     labels = np.select([saturated, asleep, early], [2, 3, 0], default=1)
@@ -263,6 +233,8 @@ def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
     why = ""
     if not curve.identified:
         klass, why = "undetermined", f"only {clusters} independent runs"
+    elif not np.isfinite(curve.trend.p):
+        klass, why = "undetermined", "all runs at one compute"
     elif np.isfinite(shares).all():
         best = int(shares.argmax())
         klass = CLASSES[best] if shares[best] >= SURE else "undetermined"
@@ -270,7 +242,7 @@ def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
             why = f"no class reaches {SURE:g}"
     if klass == "noisy" and curve.noise.upper_bound and trending[0]:
         klass, why = "undetermined", "a real trend, swallowed only by an upper bound of the noise"
-    return _entry(curve, settings, windows, klass, shares, trending[0], why)
+    return task_class(curve, settings, windows, klass, shares, why)
 
 
 def _at_ceiling(curve: Curve, settings: Settings) -> np.ndarray:
@@ -284,13 +256,19 @@ def _at_ceiling(curve: Curve, settings: Settings) -> np.ndarray:
     x = min(np.log10(settings.asked_at), curve.span[1])
     if x < curve.span[0]:
         return np.zeros(len(curve.draws), dtype=bool)
-    return curve.values(np.array([x]))[:, 0] >= ceiling - 3.0 * error
+    return (curve.values(np.array([x]))[:, 0] >= ceiling - 3.0 * error) & (x <= _tops(curve) + DOUBLING)
+
+
+def _tops(curve: Curve) -> Array:
+    """The largest measured compute among the runs of each draw: it shows nothing beyond that."""
+    _, index = np.unique(curve.series.cluster, return_inverse=True)
+    return np.where(curve.draws[:, index] > 0, curve.series.x, -np.inf).max(axis=1)
 
 
 def _on_plateau(curve: Curve, settings: Settings, windows: Windows, totals: Array) -> np.ndarray:
     """Rows whose window closed before the compute in question, on a plateau seen inside the data."""
     asked, top = np.log10(settings.asked_at), curve.span[1]
-    closed = (windows.closes < asked) & (windows.closes + DOUBLING <= top)
+    closed = (windows.closes < asked) & (windows.closes + DOUBLING <= _tops(curve))
     if not closed.any():
         return closed
     x = np.array([min(asked, top - DOUBLING)])
@@ -308,75 +286,3 @@ def _on_plateau(curve: Curve, settings: Settings, windows: Windows, totals: Arra
     return closed & flattened & (high < need)
 
 
-def _entry(
-    curve: Curve, settings: Settings, windows: Windows, klass: Class, shares: Array, trending: bool, why: str
-) -> TaskClass:
-    series, noise = curve.series, curve.noise
-    low, high = curve.span
-    asked = float(np.clip(np.log10(settings.asked_at), low, high))
-    step = curve.values(np.array([asked, asked + DOUBLING]))[0]
-    gain = float(series.sign * (step[1] - step[0]))
-    nearest = int(np.argmin(np.abs(windows.x - asked)))
-    finals = series.y[series.final] if series.final.any() else series.y
-    base = noise.checkpoint if np.isfinite(noise.checkpoint) else noise.total
-    base = base * float(scale_of(series.metric.family, np.median(finals)))
-    opens, closes = windows.opens[0], windows.closes[0]
-    entry = {
-        "opens": opens, "closes": closes, "clears_chance": windows.clears[0],
-        **_quantiles("opens", windows.opens, curve),
-        **_quantiles("closes", windows.closes, curve),
-        **_quantiles("clears_chance", windows.clears, curve),
-    }
-    slope = curve.trend.slope * series.sign
-    significant = curve.trend_q <= settings.level
-    direction = "flat" if not significant else ("improves" if slope > 0 else "inverse")
-    return TaskClass(
-        task=series.key.task, metric=series.key.metric, shots=series.key.shots, klass=klass,
-        p_early_signal=float(shares[0]), p_late_signal=float(shares[1]),
-        p_saturated=float(shares[2]), p_noisy=float(shares[3]),
-        **{name: float(10.0**value) for name, value in entry.items()},
-        opens_before_data=bool(opens <= low + 1e-9),
-        extrapolated=bool(opens > high),
-        direction=direction,
-        gain_per_doubling=gain,
-        decision_probability=float(windows.probability[0, nearest]),
-        noise=float(noise_at(curve, step[:1])[0]), noise_kind=noise.kind, noise_is_upper_bound=noise.upper_bound,
-        snr=float(np.ptp(finals) / base) if base > 0 else float("nan"),
-        trend_q=curve.trend_q, law=curve.law, points=series.points,
-        n_points=len(series.x), n_runs=len(np.unique(series.run)),
-        evidence=_evidence(curve, windows, gain, trending, why, 10**asked),
-    )  # fmt: skip
-
-
-def _quantiles(name: str, values: Array, curve: Curve) -> dict[str, float]:
-    """95% percentile interval over the bootstrap draws, a missing end counted as beyond everything."""
-    drawn = values[1 + curve.series.n_clusters :]
-    if not curve.identified or not len(drawn):
-        return {f"{name}_low": np.nan, f"{name}_high": np.nan}
-    ordered = np.where(np.isnan(drawn), np.inf, drawn)
-    low, high = np.quantile(ordered, [0.025, 0.975], method="nearest")
-    return {f"{name}_low": float(low), f"{name}_high": float(high)}
-
-
-def _evidence(curve: Curve, windows: Windows, gain: float, trending: bool, why: str, at: float) -> str:
-    noise = curve.noise
-    opens, closes = windows.opens[0], windows.closes[0]
-    if np.isnan(opens):
-        window = "no window"
-    else:
-        low, high = curve.span
-        left = "before the data" if opens <= low + 1e-9 else f"{10**opens:.2g}"
-        right = "close not identified" if not np.isfinite(closes) or closes > high else f"closes {10**closes:.2g}"
-        window = f"opens {left}, {right}"
-    level = curve.values(np.array([np.log10(at)]))[0]
-    bound = "at most " if noise.upper_bound else ""
-    parts = [
-        window,
-        f"gain {gain:.2g} per doubling at {at:.2g}",
-        f"noise {bound}{noise_at(curve, level)[0]:.2g} ({noise.kind})",
-        f"trend q={curve.trend_q:.2g}" + ("" if trending else ", none shown"),
-        f"{curve.series.n_clusters} clusters",
-    ]
-    if curve.free_floor:
-        parts.append("floor below chance")
-    return "; ".join([why, *parts] if why else parts)

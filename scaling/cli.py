@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from scaling.scores import ScoreTable
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="At which training compute does a benchmark tell a better model from a worse one?",
 )  # fmt: skip
 
@@ -41,7 +42,9 @@ class Kind(StrEnum):
 
 Scores = Annotated[
     list[Path],
-    typer.Argument(metavar="SCORES...", help="Parquet or CSV of scores, or any result files, folders, archives."),
+    typer.Argument(
+        metavar="SCORES...", help="Parquet or CSV of scores, or any result files, folders, archives."
+    ),
 ]
 StageOption = Annotated[
     str | None, typer.Option("--stage", metavar="LO..HI", help="Compute interval in question, in FLOPs.")
@@ -53,18 +56,27 @@ EarlyBy = Annotated[
     ),
 ]
 PointsOption = Annotated[
-    Points, typer.Option("--points", help="Checkpoints of a curve: last ones where enough runs have one (auto).")
+    Points,
+    typer.Option("--points", help="Checkpoints of a curve: last ones where enough runs have one (auto)."),
 ]
-Metric = Annotated[list[str] | None, typer.Option("--metric", help="Only these metrics; * and ? match.")]
-Task = Annotated[list[str] | None, typer.Option("--task", help="Only these tasks; * and ? match.")]
-Source = Annotated[list[str] | None, typer.Option("--source", help="Only these sources; * and ? match.")]
+Metric = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; * and ? match.")
+]
+Task = Annotated[
+    list[str] | None, typer.Option("--task", metavar="NAME", help="Only these tasks; * and ? match.")
+]
+Source = Annotated[
+    list[str] | None, typer.Option("--source", metavar="NAME", help="Only these sources; * and ? match.")
+]
 Threshold = Annotated[
     float, typer.Option(help="Decision probability that makes a task informative, above 0.5 and below 1.")
 ]
 Replicates = Annotated[int, typer.Option(help="Bootstrap draws.")]
 Seed = Annotated[int, typer.Option(help="Of the draws.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DropBad = Annotated[bool, typer.Option("--drop-bad", help="Keep the good rows of a bad table, and list the others.")]
+DropBad = Annotated[
+    bool, typer.Option("--drop-bad", help="Keep the good rows of a bad table, and list the others.")
+]
 
 
 @app.command()
@@ -118,7 +130,9 @@ def read(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result files, folders, archives.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet or CSV to write.")] = None,
     drop_bad: DropBad = False,
-    mapping: Annotated[Path | None, typer.Option(help="YAML that says how to read your own wide CSV.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML that says how to read your own wide CSV.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read results of any known format into one validated table.
@@ -156,7 +170,9 @@ def classify(
     seed: Seed = 0,
     drop_bad: DropBad = False,
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the rows to a CSV or parquet file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write the rows to a CSV or parquet file.")
+    ] = None,
 ) -> None:
     """Sort every (task, metric, shots) into early-signal, late-signal, saturated or noisy.
 
@@ -184,7 +200,9 @@ def classify(
 @app.command()
 def clusters(
     scores: Scores,
-    count: Annotated[int | None, typer.Option(help="Number of clusters; the most stable where absent.")] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Number of clusters; the most stable where absent.")
+    ] = None,
     points: PointsOption = Points.auto,
     metric: Metric = None,
     task: Task = None,
@@ -214,7 +232,9 @@ def clusters(
 def plot(
     scores: Scores,
     out: Annotated[Path, typer.Option("-o", "--out", help="PNG, SVG or PDF to write.")],
-    kind: Annotated[Kind, typer.Option(help="windows takes --stage or --early-by, curve takes --task.")] = Kind.windows,
+    kind: Annotated[
+        Kind, typer.Option(help="windows takes --stage or --early-by, curve takes --task.")
+    ] = Kind.windows,
     stage: StageOption = None,
     early_by: EarlyBy = None,
     points: PointsOption = Points.auto,
@@ -259,9 +279,11 @@ def _load(paths: list[Path], drop_bad: bool, *wanted: list[str] | None) -> Score
             names = sorted(table.frame[column].unique())
             if not any(fnmatchcase(name, pattern) for name in names):
                 more = " ..." if len(names) > 20 else ""
-                raise UsageError(f"--{column} {pattern!r}: none there; valid is {', '.join(names[:20])}{more}")
+                valid = ", ".join(names[:20]) + more
+                raise UsageError(f"--{column} {pattern!r}: none there; valid is {valid}")
         if patterns:
-            hit = [name for name in table.frame[column].unique() if any(fnmatchcase(name, p) for p in patterns)]
+            names = table.frame[column].unique()
+            hit = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
             table = table.where(table.frame[column].isin(hit), f"another {column} than asked for")
     if not len(table):
         raise UsageError("--metric, --task and --source together leave no score; loosen one of them")
@@ -269,15 +291,15 @@ def _load(paths: list[Path], drop_bad: bool, *wanted: list[str] | None) -> Score
 
 
 def _classified(
-    table: ScoreTable, stage: str | None, early_by: float | None, points: Points, threshold: float, replicates: int,
-    seed: int,
+    table: ScoreTable, stage: str | None, early_by: float | None, points: Points, threshold: float,
+    replicates: int, seed: int,
 ) -> Classification:  # fmt: skip
     from scaling.classify import classify
 
     with progress_bar("fitting") as step:
         return classify(
-            table, stage=stage, early_by=early_by, points=points.value, threshold=threshold, replicates=replicates,
-            seed=seed, progress=step,
+            table, stage=stage, early_by=early_by, points=points.value, threshold=threshold,
+            replicates=replicates, seed=seed, progress=step,
         )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from scaling.laws import Array
 from scaling.series import Key
 
 MIN_SHARED = 8  # points two tasks must share before their correlation counts
-APART = 4.0  # distance between answer formats: beyond the largest sqrt(2 (1 - rho)) = 2
+SPLIT = 4  # tasks of one format that may be divided further
+APART = 2.0  # lowest height at which answer formats are joined: the largest sqrt(2 (1 - rho))
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Clusters:
         rho: rank correlation of residuals around the curves, [n, n]; 0 where too few points are shared.
         linkage: Ward linkage as scipy states it, [n - 1, 4].
         labels: cluster of each key, numbered from 1 in order of their first key.
-        stability: for each number of clusters the mean adjusted Rand index between the clusters of
-            all runs and those of resampled runs.
+        stability: for each answer format and number of clusters within it (columns format, k, score)
+            the mean adjusted Rand index between the clusters of all runs and those of resampled runs.
         criterion: how the cut was chosen, in words.
     """
 
@@ -67,13 +68,14 @@ def cluster_tasks(
     """Cluster tasks by how alike they rank models of like compute.
 
     Spearman correlation of the residuals around the curves (raw ranks mostly measure compute), over
-    the points two tasks share; distance sqrt(2 (1 - rho)); Ward linkage, in which tasks of different
-    answer formats lie farther apart than any two of one format, so that no cluster mixes them.
+    the points two tasks share; distance sqrt(2 (1 - rho)); Ward linkage within each answer format, and
+    the formats joined above, so that no cluster mixes them.
 
     Args:
         curves: fitted curves; at least two.
-        count: number of clusters; where absent, the one whose clusters are most stable when whole
-            runs are resampled (mean adjusted Rand index; the smaller number on a tie).
+        count: number of clusters over all formats. Where absent, each format of at least `SPLIT` tasks
+            is cut on its own into the two or more clusters that are most stable when whole runs are
+            resampled (mean adjusted Rand index; the smaller number on a tie).
         resamples: how often runs are resampled.
         seed: of the resampling.
 
@@ -88,29 +90,47 @@ def cluster_tasks(
         raise StagewiseError(f"clusters: got {len(curves)} curve(s), two or more are needed")
     keys = tuple(curve.key for curve in curves)
     formats = tuple(curve.series.info.format or "unknown" for curve in curves)
-    apart = np.asarray(formats)[:, None] != np.asarray(formats)[None, :]
     fewest, most = len(set(formats)), len(keys)
     if count is not None and not fewest <= count <= most:
         raise UsageError(f"count: got {count}, valid is {fewest} (answer formats) to {most} (tasks)")
     ranks, runs = _residual_ranks(curves)
     rho = _correlation(ranks, np.ones(len(ranks)))
-    tree = _tree(rho, apart)
-    stability = _stability(ranks, runs, tree, apart, resamples, seed)
+    tree = _joined_tree(rho, formats)
+    stability = pd.DataFrame({"format": [], "k": [], "score": []})
     if count is not None:
-        chosen, criterion = count, f"{count} clusters, as asked"
-    elif stability.empty:
-        chosen, criterion = fewest, f"{fewest} cluster(s): too few tasks to choose"
+        raw = fcluster(tree, count, criterion="maxclust")
+        criterion = f"{count} clusters, as asked"
     else:
-        best = stability.sort_values(["score", "k"], ascending=[False, True]).iloc[0]
-        chosen = int(best["k"])
-        criterion = (
-            f"{chosen} clusters: most stable of {int(stability['k'].min())}..{int(stability['k'].max())} "
-            f"when runs are resampled (mean adjusted Rand index {best['score']:.2f})"
-        )
-    raw = fcluster(tree, chosen, criterion="maxclust")
+        raw, stability, criterion = _cut_by_format(ranks, runs, formats, resamples, seed)
     order: dict[int, int] = {}
     labels = {key: order.setdefault(int(label), len(order) + 1) for key, label in zip(keys, raw, strict=True)}
     return Clusters(keys, formats, rho, tree, labels, stability, criterion)
+
+
+def _cut_by_format(
+    ranks: Array, runs: np.ndarray, formats: tuple[str, ...], resamples: int, seed: int
+) -> tuple[np.ndarray, pd.DataFrame, str]:
+    """Labels, stability and the criterion in words, each answer format cut on its own."""
+    raw = np.zeros(len(formats), dtype=int)
+    tables, words = [], []
+    for name in sorted(set(formats)):
+        members = np.flatnonzero(np.asarray(formats) == name)
+        part = ranks[:, members]
+        table = pd.DataFrame()
+        if len(members) >= SPLIT:
+            tree = _tree(_correlation(part, np.ones(len(part))))
+            table = _stability(part, runs, tree, resamples, seed)
+        if table.empty:
+            raw[members] = raw.max() + 1
+            words.append(f"{name} 1 ({len(members)} task(s), too few to divide)")
+            continue
+        best = table.sort_values(["score", "k"], ascending=[False, True]).iloc[0]
+        raw[members] = raw.max() + fcluster(tree, int(best["k"]), criterion="maxclust")
+        tables.append(table.assign(format=name)[["format", "k", "score"]])
+        words.append(f"{name} {int(best['k'])} (mean adjusted Rand index {best['score']:.2f})")
+    stability = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"format": [], "k": [], "score": []})
+    total = len(np.unique(raw))
+    return raw, stability, f"{total} clusters, most stable under resampled runs: " + ", ".join(words)
 
 
 def _residual_ranks(curves: CurveSet) -> tuple[Array, np.ndarray]:
@@ -147,29 +167,59 @@ def _correlation(ranks: Array, weights: Array) -> Array:
     return rho
 
 
-def _tree(rho: Array, apart: np.ndarray) -> Array:
+def _tree(rho: Array) -> Array:
     distance = np.sqrt(np.maximum(2.0 * (1.0 - rho), 0.0))
-    distance = np.where(apart, APART, distance)
     np.fill_diagonal(distance, 0.0)
     return linkage(squareform(distance, checks=False), method="ward")
 
 
-def _stability(
-    ranks: Array, runs: np.ndarray, tree: Array, apart: np.ndarray, resamples: int, seed: int
-) -> pd.DataFrame:
-    """Mean adjusted Rand index per number of clusters."""
-    most = min(len(tree), 20, max(2, (len(tree) + 1) // 2))
-    fewest = max(2, len(np.unique(apart, axis=0)))
-    numbers = range(fewest, max(most, fewest) + 1)
+def _joined_tree(rho: Array, formats: tuple[str, ...]) -> Array:
+    """Ward trees of each answer format, joined above the highest merge of any of them.
+
+    One tree over all tasks would not do: Ward's merges of large clusters outgrow any fixed distance
+    between formats.
+    """
+    count = len(formats)
+    merges: list[list[float]] = []  # node numbers as scipy counts them, refer to `count + position` later
+    tops: list[tuple[float, float]] = []  # node and size of each format's tree
+    for name in sorted(set(formats)):
+        members = np.flatnonzero(np.asarray(formats) == name)
+        if len(members) == 1:
+            tops.append((float(members[0]), 1.0))
+            continue
+        part = _tree(rho[np.ix_(members, members)])
+        offset = count + len(merges)
+        for left, right, height, size in part:
+            ids = [members[int(i)] if i < len(members) else offset + i - len(members) for i in (left, right)]
+            merges.append([float(min(ids)), float(max(ids)), float(height), float(size)])
+        tops.append((float(count + len(merges) - 1), float(len(members))))
+    # scipy wants heights in ascending order; reorder and renumber.
+    order = np.argsort([merge[2] for merge in merges], kind="stable")
+    renumber = {count + int(old): float(count + new) for new, old in enumerate(order)}
+    sorted_merges = [
+        [*sorted(renumber.get(int(i), i) for i in merges[old][:2]), *merges[old][2:]] for old in order
+    ]
+    height = max([merge[2] for merge in merges], default=0.0)
+    node, size = renumber.get(int(tops[0][0]), tops[0][0]), tops[0][1]
+    for other, more in tops[1:]:
+        height, size = max(height, APART) + 0.1, size + more
+        sorted_merges.append([*sorted((node, renumber.get(int(other), other))), height, size])
+        node = float(count + len(sorted_merges) - 1)
+    return np.array(sorted_merges)
+
+
+def _stability(ranks: Array, runs: np.ndarray, tree: Array, resamples: int, seed: int) -> pd.DataFrame:
+    """Mean adjusted Rand index per number of clusters, from two to half as many as there are tasks."""
+    numbers = range(2, max(2, min(20, (len(tree) + 1) // 2)) + 1)
     labels, index = np.unique(runs, return_inverse=True)
-    if len(labels) < 4 or len(tree) < 3 or fewest > len(tree):
-        return pd.DataFrame({"k": [], "score": []})
+    if len(labels) < 4:
+        return pd.DataFrame()
     rng = np.random.default_rng([seed, len(labels)])
     whole = {k: fcluster(tree, k, criterion="maxclust") for k in numbers}
     scores = np.zeros((resamples, len(numbers)))
     for b in range(resamples):
         draw = rng.multinomial(len(labels), np.full(len(labels), 1.0 / len(labels))).astype(float)
-        other = _tree(_correlation(ranks, draw[index]), apart)
+        other = _tree(_correlation(ranks, draw[index]))
         for j, k in enumerate(numbers):
             scores[b, j] = adjusted_rand_score(whole[k], fcluster(other, k, criterion="maxclust"))
     return pd.DataFrame({"k": list(numbers), "score": scores.mean(axis=0)})

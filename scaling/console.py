@@ -88,20 +88,18 @@ def print_table(
 
     rows = [list(row) for row in rows]
     console = Console(file=sys.stdout, highlight=False, emoji=False)
-    widths = [
-        max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)
-    ]
+    widths = [max([len(name), *(len(row[i]) for row in rows)]) for i, name in enumerate(columns)]
     kept = list(range(len(columns)))
     if console.is_terminal:
-        while len(kept) > 1 and sum(widths[i] + 2 for i in kept) > max(console.width, 60):
+        while len(kept) > 1 and sum(widths[i] + 3 for i in kept) > max(console.width, 60):
             kept.pop()
     else:
         console = Console(file=sys.stdout, highlight=False, emoji=False, width=sum(widths) + 2 * len(columns))
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
+    lines = box.SIMPLE_HEAD if console.is_terminal else None
+    table = Table(box=lines, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for i in kept:
-        table.add_column(
-            columns[i], justify="right" if columns[i] in set(right) else "left", no_wrap=True, overflow="ellipsis"
-        )
+        side = "right" if columns[i] in set(right) else "left"
+        table.add_column(columns[i], justify=side, no_wrap=True, overflow="ellipsis")
     for row in rows:
         cells = []
         for i in kept:
@@ -110,7 +108,7 @@ def print_table(
         table.add_row(*cells)
     console.print(table)
     if len(kept) < len(columns):
-        note(f"left out for width: {', '.join(columns[len(kept):])} (widen the terminal, or use --json)")
+        note(f"left out for width: {', '.join(columns[len(kept) :])} (widen the terminal, or use --json)")
 
 
 def print_omissions(omissions: Sequence[Any], most: int = 12) -> None:

@@ -10,16 +10,16 @@ import pandas as pd
 from scipy import stats
 
 from scaling.errors import StagewiseError, UsageError
-from scaling.fit import BatchFit, Box, fit_batch
-from scaling.laws import Array, BrokenPower, Gompertz, Power, Shape, Sigmoid
-from scaling.noise import Noise, NoiseBook, scale_of
+from scaling.box import Box
+from scaling.fit import BatchFit, fit_batch
+from scaling.laws import Array, BrokenPower, Sigmoid
+from scaling.noise import Noise, NoiseBook
+from scaling.plan import plan_losses, plan_proportions
 from scaling.scores import Omission, ScoreTable
 from scaling.series import Key, Points, Series, grouped, series_of
 from scaling.tasks import TaskInfo, task_info
-from scaling.trend import MIN_CLUSTERS, Trend, adjust, trend_test
+from scaling.trend import MIN_CLUSTERS, Trend, adjust, any_trend
 
-STRONG = 6.0  # a BIC difference called strong evidence (Kass and Raftery 1995)
-HUBER = 1.345  # residuals beyond this many SDs count less: 95% efficiency on normal data
 BLOCK = 6_000_000  # numbers of one [rows, points] weight block: about 48 MB
 
 
@@ -36,7 +36,7 @@ class Curve:
         trend: slope test; `trend_q` its Benjamini-Hochberg adjusted p-value over the table.
         noise: what a score moves when nothing was learned.
         bounds: lowest and highest value of each linear coefficient, as `scaling.fit.Box` states them.
-        free_floor: the lower end was fitted although chance is known (the scores sit below it).
+        free_floor: the lower end was fitted although chance is known, since the scores contradict it.
         bic: of each law tried, the constant included; lower is better.
     """
 
@@ -314,9 +314,9 @@ def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook
     labels, index = np.unique(series[0].cluster, return_inverse=True)
     draws = cluster_draws(len(labels), replicates, seed)
     if series[0].metric.family == "proportion":
-        plan = _plan_proportions(series, x, y)
+        plan = plan_proportions(series, x, y)
     else:
-        plan = _plan_losses(series, x, y)
+        plan = plan_losses(series, x, y)
     rows_each = len(draws)
     curves: list[Curve | None] = [None] * len(series)
     for shape in {choice.shape for choice in plan}:
@@ -337,7 +337,7 @@ def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook
                 draws=draws,
                 weights=plan[i].weights,
                 tau=plan[i].tau,
-                trend=trend_test(x, y[i], series[i].cluster),
+                trend=any_trend(x, y[i], series[i].cluster),
                 trend_q=float("nan"),
                 noise=book.of(series[i], rows.predict(x)[0], used),
                 bounds=(plan[i].low, plan[i].high),
@@ -345,117 +345,3 @@ def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook
                 bic=plan[i].bic,
             )
     return [curve for curve in curves if curve is not None]
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Law, bounds and weights of one series."""
-
-    shape: Shape
-    low: tuple[float, float]
-    high: tuple[float, float]
-    weights: Array
-    tau: float
-    free_floor: bool
-    bic: dict[str, float]
-
-
-def _bic(sse: Array, runs: int, parameters: int | Array) -> Array:
-    """BIC with as many observations as runs: checkpoints of one run are no independent evidence for a shape."""
-    return runs * np.log(np.maximum(sse, 1e-300)) + parameters * np.log(runs)
-
-
-def _plan_proportions(series: list[Series], x: Array, y: Array) -> list[_Choice]:
-    n, runs = len(x), len(np.unique(series[0].run))
-    chance = np.array([np.nan if one.info.chance is None else one.info.chance for one in series])
-    ceiling = np.array([1.0 if one.info.ceiling is None else one.info.ceiling for one in series])
-    items = np.stack([one.n_items for one in series])
-    # A score above the stated ceiling shows that the ceiling is wrong, not the score.
-    ceiling = np.maximum(ceiling, y.max(axis=1))
-    known = np.isfinite(chance)
-    free = Box.of(len(y), (0.0, 1.0), (0.0, ceiling))
-    fixed = Box.of(len(y), (np.where(known, chance, 0.0), np.where(known, chance, 1.0)), (0.0, ceiling))
-    # Where items are unknown the sampling part is unknown too: tau alone.
-    sampling = np.where(np.isfinite(items), 1.0 / items, 0.0)
-    weights = np.ones_like(y)
-    for _ in range(3):
-        fitted = fit_batch(Sigmoid(), x, y, weights, fixed).predict(x)
-        scale2 = scale_of("proportion", fitted) ** 2
-        tau2 = _tau2((y - fitted) ** 2 / scale2, sampling, n - 3)
-        weights = 1.0 / (scale2 * (sampling + np.maximum(tau2, 1e-8)[:, None]))
-    options = [(Sigmoid(), fixed, False), (Sigmoid(), free, True), (Gompertz(), fixed, False), (Gompertz(), free, True)]
-    # A floor of its own costs a parameter; where chance is unknown both boxes are the same.
-    spent = [3 + (loose | ~known) for _, _, loose in options]
-    bics = np.stack(
-        [
-            _bic(fit_batch(shape, x, y, weights, box).sse, runs, parameters)
-            for (shape, box, _), parameters in zip(options, spent, strict=True)
-        ]
-    )
-    # The symmetric curve from chance stands unless another is strongly better.
-    handicap = np.where(np.arange(4) == 0, 0.0, STRONG if runs >= 8 else np.inf)
-    pick = (bics + handicap[:, None]).argmin(axis=0)
-    mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    bic_flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
-    out = []
-    for i, best in enumerate(pick):
-        shape, box, loose = options[best]
-        bic = {
-            "sigmoid": float(bics[:2, i].min()), "gompertz": float(bics[2:, i].min()),
-            "constant": float(bic_flat[i]),
-        }  # fmt: skip
-        out.append(
-            _Choice(
-                shape, tuple(box.low[i]), tuple(box.high[i]), weights[i], float(np.sqrt(tau2[i])),
-                bool(loose and known[i]), bic,
-            )
-        )
-    return out
-
-
-def _tau2(squares: Array, sampling: Array, df: int) -> Array:
-    """Extra variance tau^2 that makes `sum r^2 / (s^2 + tau^2)` equal its degrees of freedom.
-
-    Paule and Mandel 1982, by bisection on all rows at once. Zero where sampling error suffices.
-    """
-    df = max(df, 1)
-    low = np.zeros(len(squares))
-    high = squares.sum(axis=1) / df + 1e-12
-    for _ in range(50):
-        middle = (low + high) / 2
-        excess = (squares / np.maximum(sampling + middle[:, None], 1e-300)).sum(axis=1) > df
-        low, high = np.where(excess, middle, low), np.where(excess, high, middle)
-    return (low + high) / 2
-
-
-def _plan_losses(series: list[Series], x: Array, y: Array) -> list[_Choice]:
-    n, runs = len(x), len(np.unique(series[0].run))
-    box = Box.of(len(y), (0.0, np.inf), (-np.inf, np.inf))
-    shapes: list[Shape] = [Power(centre=float(np.mean(x)))]
-    if runs >= 8:
-        shapes.append(BrokenPower())
-    results = []
-    for shape in shapes:
-        weights = 1.0 / np.maximum(y, 1e-12) ** 2
-        huber = np.ones_like(y)
-        for _ in range(4):
-            fit = fit_batch(shape, x, y, weights * huber, box)
-            fitted = fit.predict(x)
-            weights = 1.0 / np.maximum(fitted, 1e-12) ** 2
-            residual = np.abs(y / np.maximum(fitted, 1e-12) - 1.0)
-            scale = np.maximum(1.4826 * np.median(residual, axis=1, keepdims=True), 1e-9)
-            huber = np.minimum(1.0, HUBER * scale / np.maximum(residual, 1e-300))
-        results.append((weights * huber, (weights * huber * (y - fitted) ** 2).sum(axis=1), residual))
-    bics = [_bic(sse, runs, 3 + i) for i, (_, sse, _) in enumerate(results)]
-    weights = results[0][0]
-    mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
-    out = []
-    for i in range(len(y)):
-        pick = 1 if len(shapes) > 1 and bics[0][i] - bics[1][i] > STRONG else 0
-        bic = {shape.name: float(bics[j][i]) for j, shape in enumerate(shapes)} | {"constant": float(flat[i])}
-        spread = float(np.sqrt((results[pick][2][i] ** 2).sum() / max(n - 3 - pick, 1)))
-        out.append(
-            _Choice(shapes[pick], (0.0, -np.inf), (np.inf, np.inf), results[pick][0][i], spread, False, bic)
-        )
-    return out

@@ -9,7 +9,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from scaling.errors import StagewiseError
-from scaling.fit import BatchFit, Box, fit_batch
+from scaling.box import Box
+from scaling.fit import BatchFit, fit_batch
 from scaling.laws import MAX_STEEPNESS, Array, BrokenPower, Gompertz, Power, Shape, Sigmoid
 from scaling.size_data import fit_size_data
 
@@ -26,6 +27,18 @@ def _column(x, name: str = "x") -> Array:
     if not np.isfinite(values).all():
         raise StagewiseError(f"{name}: row {int(np.argmin(np.isfinite(values)))} is not a finite number")
     return values
+
+
+def _weights(sample_weight, y: Array) -> Array:
+    if sample_weight is None:
+        return np.ones_like(y)
+    w = _column(sample_weight, "sample_weight")
+    if w.shape != y.shape or (w < 0).any() or not w.any():
+        raise StagewiseError(
+            f"sample_weight: got {len(w)} values from {w.min():g} to {w.max():g}; valid are {len(y)} values, "
+            "none negative and not all zero"
+        )
+    return w
 
 
 class _Law(RegressorMixin, BaseEstimator):
@@ -61,7 +74,7 @@ class _Law(RegressorMixin, BaseEstimator):
         x, y = _column(x), _column(y, "y")
         if len(x) != len(y) or len(x) < 3:
             raise StagewiseError(f"{type(self).__name__}: got {len(x)} x and {len(y)} y; valid is 3 or more of both")
-        w = np.ones_like(y) if sample_weight is None else _column(sample_weight, "sample_weight")
+        w = _weights(sample_weight, y)
         self.fit_ = fit_batch(self._shape(x), x, y[None], w[None], self._box(), tolerance=1e-10, iterations=200)
         names = self.fit_.shape.parameters
         self.parameters_ = {name: float(v) for name, v in zip(names, self.fit_.parameters[0], strict=True)}
@@ -152,8 +165,10 @@ class ConstantLaw(RegressorMixin, BaseEstimator):
     def fit(self, x, y, sample_weight=None):
         """Fit the weighted mean; see `SigmoidLaw.fit`."""
         x, y = _column(x), _column(y, "y")
-        self.parameters_ = {"level": np.average(y, weights=sample_weight)}
-        w = np.ones_like(y) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        if len(x) != len(y) or not len(y):
+            raise StagewiseError(f"ConstantLaw: got {len(x)} x and {len(y)} y; valid is 1 or more of both")
+        w = _weights(sample_weight, y)
+        self.parameters_ = {"level": np.average(y, weights=w)}
         self.sse_ = float((w * (y - self.parameters_["level"]) ** 2).sum())
         self.x_, self.y_ = x, y
         self.n_features_in_ = 1
@@ -192,7 +207,7 @@ class SizeDataLaw(RegressorMixin, BaseEstimator):
         X, y = np.asarray(X, dtype=float), _column(y, "y")
         if X.ndim != 2 or X.shape[1] != 2 or len(X) != len(y) or len(y) < 5:
             raise StagewiseError(f"SizeDataLaw: got X {X.shape}, y {y.shape}; valid is [n, 2] and [n], n >= 5")
-        w = np.ones_like(y) if sample_weight is None else _column(sample_weight, "sample_weight")
+        w = _weights(sample_weight, y)
         fit = fit_size_data(X[:, 0], X[:, 1], y[None], w[None])
         self.fit_, self.sse_ = fit, float(fit.sse[0])
         names = ("asymptote", "size_amplitude", "data_amplitude")

@@ -126,7 +126,7 @@ def _averaged(sums: pd.DataFrame, counted: str) -> pd.DataFrame:
 def repeat_noise(table: ScoreTable) -> pd.DataFrame:
     """Noise between repeats: final scores of runs alike in all but the seed.
 
-    Repeats share source, family, params, tokens and variant and differ in seed.
+    Repeats share source, family, params, tokens, flops and variant and differ in seed.
 
     Returns:
         A frame like that of `checkpoint_noise`, with `groups` (of repeats) for `runs`.
@@ -136,8 +136,9 @@ def repeat_noise(table: ScoreTable) -> pd.DataFrame:
 
 def _repeat_noise(frame: pd.DataFrame) -> pd.DataFrame:
     names = ["task", "metric", "shots"]
-    recipe = ["source", "family", "params", "tokens", "variant"]
-    frame = frame[frame["final"] & frame["seed"].notna()]
+    # Compute stands for the recipe where size and data are not told.
+    recipe = ["source", "family", "params", "tokens", "flops", "variant"]
+    frame = frame[frame["final"] & frame["seed"].notna() & frame["flops"].notna()]
     frame = frame.assign(shots=frame["shots"].astype("Int64").fillna(-1))
     score = frame.groupby([*names, *recipe], dropna=False, observed=True)["score"]
     sums = pd.DataFrame({"var": score.var(ddof=1), "df": score.count() - 1, "mean": score.mean()})

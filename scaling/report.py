@@ -12,7 +12,7 @@ import typer
 
 from scaling.classify import Classification, Settings, TaskClass
 from scaling.cluster import Clusters
-from scaling.console import flops, print_omissions, print_table
+from scaling.console import flops, note, print_omissions, print_table
 from scaling.scores import Omission, ScoreTable
 
 STYLES = {"early-signal": "blue", "late-signal": "dark_orange", "saturated": "green", "noisy": "dim"}
@@ -25,8 +25,8 @@ def settings_line(settings: Settings) -> str:
     """What was asked, in one line."""
     return (
         f"early by {flops(settings.early_by)} FLOPs, asked at {flops(settings.asked_at)}; window: decision "
-        f"probability >= {settings.threshold:g} for twice the compute, to {settings.horizon:g} decade(s) beyond the "
-        f"data; trend at a false discovery rate of {settings.level:g}; points {settings.points}, "
+        f"probability >= {settings.threshold:g} for twice the compute, to {settings.horizon:g} decade(s) "
+        f"beyond the data; trend at a false discovery rate of {settings.level:g}; points {settings.points}, "
         f"{settings.replicates} replicates, seed {settings.seed}"
     )
 
@@ -68,7 +68,7 @@ def print_classes(found: Classification) -> None:
     typer.echo(settings_line(found.settings))
     typer.echo(", ".join(f"{count} {name}" for name, count in found.counts().items()))
     ends = {curve.key: 10.0 ** curve.span[1] for curve in found.curves}
-    columns = ("task", "metric", "shots", "class", "p", "opens", "95%", "closes", "clears", "noise", "SNR", "runs")
+    columns = ("task", "metric", "shots", "class", "p", "opens", "95%", "closes", "clears", "noise", "SNR")
 
     def order(task: TaskClass) -> tuple:
         asleep = math.isnan(task.opens)
@@ -77,23 +77,28 @@ def print_classes(found: Classification) -> None:
     rows = []
     for task in sorted(found.tasks, key=order):
         p = probability(task, task.klass)
-        opens = ("<" if task.opens_before_data else "") + flops(task.opens) + ("*" if task.extrapolated else "")
+        before, after = "<" if task.opens_before_data else "", "*" if task.extrapolated else ""
         low, high = flops(task.opens_low), flops(task.opens_high)
+        between = f"{low}..{high.replace('beyond', '')}" if low and low != "beyond" else ""
+        bound = "<" if task.noise_is_upper_bound else ""
         if math.isnan(task.opens):
             close = ""
         else:
-            close = flops(task.closes) if task.closes <= ends[task.key] else "not identified"
+            close = flops(task.closes) if task.closes <= ends[task.key] else "not seen"
         rows.append(
             (
                 task.task, task.metric, "" if task.shots is None else str(task.shots), task.klass,
-                "" if math.isnan(p) else f"{p:.2f}", opens, f"{low}..{high}" if low and low != "beyond" else "",
-                close, flops(task.clears_chance),
-                "" if math.isnan(task.noise) else ("<" if task.noise_is_upper_bound else "") + f"{task.noise:.2g}",
-                "" if math.isnan(task.snr) else f"{task.snr:.1f}", str(task.n_runs),
+                "" if math.isnan(p) else f"{p:.2f}", before + flops(task.opens) + after,
+                between, close, flops(task.clears_chance),
+                "" if math.isnan(task.noise) else f"{bound}{task.noise:.2g}",
+                "" if math.isnan(task.snr) else f"{task.snr:.1f}",
             )
         )  # fmt: skip
-    print_table(columns, rows, right=("shots", "p", "opens", "noise", "SNR", "runs"), styles=STYLES, styled="class")
-    typer.echo("opens, closes, clears: FLOPs; < before the data (noise: an upper bound), * beyond the measured compute")
+    right = ("shots", "p", "opens", "noise", "SNR")
+    print_table(columns, rows, right=right, styles=STYLES, styled="class")
+    note(
+        "opens, closes, clears: FLOPs; < before the data (noise: an upper bound), * beyond what was measured"
+    )
     print_omissions(found.omissions)
 
 
@@ -143,7 +148,10 @@ def print_scores(table: ScoreTable) -> None:
     columns = tuple(found[0])
     rows = []
     for one in found:
-        rows.append([flops(v) if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v for v in one.values()])
+        cells = (
+            flops(v) if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v for v in one.values()
+        )
+        rows.append(list(cells))
     print_table(columns, rows, right=columns[1:])
     print_omissions(table.omissions)
 

@@ -123,11 +123,9 @@ def series_of(
     keep(frame["metric"].map(fitted).astype(bool), "metric without a law")
     keep(frame["flops"].notna(), "no known compute")
     keep(frame["flops"] > 0, "zero compute (step 0)")
-    # A family is the cluster where the table has several, decided once so that tasks agree.
-    by_family = frame["family"].nunique() >= MIN_FAMILIES
-    # One model that two sources scored is still one run.
-    one = ["family"] if by_family else ["model", "variant", "seed"]
-    frame["cluster"] = frame.groupby(one, dropna=False, sort=True).ngroup()
+    # One model that two sources scored is still one run. Families are numbered apart from runs.
+    frame["one_run"] = frame.groupby(["model", "variant", "seed"], dropna=False, sort=True).ngroup()
+    frame["one_family"] = frame.groupby("family", sort=True).ngroup()
     found = []
     small = 0
     for (task, metric, shots), rows in frame.groupby(["task", "metric", "shots"], dropna=False, sort=True):
@@ -160,7 +158,8 @@ def _series(key: Key, rows: pd.DataFrame, points: Points, info: TaskInfo) -> Ser
         x=np.log10(rows["flops"].to_numpy(dtype=float)),
         y=rows["score"].to_numpy(dtype=float),
         run=rows["run"].to_numpy(),
-        cluster=rows["cluster"].to_numpy(),
+        # Families where this curve has several, whatever else the table holds.
+        cluster=rows["one_family" if rows["family"].nunique() >= MIN_FAMILIES else "one_run"].to_numpy(),
         final=rows["final"].to_numpy(dtype=bool),
         n_items=items,
         log_ratio=np.log10((rows["tokens"] / rows["params"]).to_numpy(dtype=float)),

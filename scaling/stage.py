@@ -31,8 +31,8 @@ class Stage:
         """Read `LO..HI`; a `UsageError` says what is valid."""
         low, dots, high = text.partition("..")
         try:
-            if not dots:
-                raise ValueError("no '..'")
+            if not dots or high.startswith("."):
+                raise ValueError("not two numbers joined by two dots")
             return cls(float(low), float(high))
         except ValueError as error:
             raise UsageError(f"stage {text!r}: {error}; valid is LO..HI in FLOPs, as 1e19..1e21") from error

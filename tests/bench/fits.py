@@ -11,7 +11,8 @@ from lmfit import Model
 from scipy.optimize import curve_fit
 from scipy.special import expit
 
-from scaling.fit import Box, fit_batch
+from scaling.box import Box
+from scaling.fit import fit_batch
 from scaling.laws import MAX_STEEPNESS, MIN_STEEPNESS, Sigmoid
 from scaling.tasks import task_info
 from tests.study.real import scores

@@ -7,7 +7,8 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit
 
-from scaling.fit import Box, fit_batch
+from scaling.box import Box
+from scaling.fit import fit_batch
 from scaling.laws import MAX_STEEPNESS, MIN_STEEPNESS, Sigmoid
 
 FITS, SCIPY_FITS, STARTS = 4000, 150, 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.trend import trend_test
+from scaling.trend import any_trend
 
 RUNS, CHECKPOINTS, SIMULATIONS = 16, 6, 2000
 
@@ -22,7 +22,7 @@ def run(seed: int = 0) -> pd.DataFrame:
         share = {}
         for name, gain in (("size", 0.0), ("power", 2.0)):
             p = [
-                trend_test(
+                any_trend(
                     x, gain * rise + rng.normal(0, run_sd, RUNS)[cluster] + rng.normal(0, 0.5, len(x)), cluster
                 ).p
                 for _ in range(SIMULATIONS)

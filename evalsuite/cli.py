@@ -1,0 +1,271 @@
+"""The command `evalsuite`: data on stdout, messages on stderr.
+
+Exit codes: 0 done, 1 failed, 2 wrong call, 3 out of date (or, with `diff --exit-code`, different).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalsuite.display import print_json, print_table, progress, show
+from scaling.errors import OutOfDate, StagewiseError, UsageError
+
+if TYPE_CHECKING:
+    from evalsuite.suite import Suite
+    from scaling.scores import ScoreTable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Suites of benchmarks for the stages of a training run, built from scores.",
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line; leaves with the exit code of the error, if any."""
+    try:
+        app()
+    except StagewiseError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            where = error.filename2 or error.filename or "a file"
+            _say(f"{where}: {error.strerror or error}; give a path that can be used")
+            sys.exit(1)
+        # The reader of our output (head, less) has left; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.callback()
+def _root() -> None:
+    """Suites of benchmarks for the stages of a training run, built from scores."""
+
+
+@app.command("build")
+def build_command(
+    scores: Annotated[
+        list[str],
+        typer.Option(
+            "--scores", help="Results: parquet, CSV, or any file or folder a reader knows. Repeatable."
+        ),
+    ],
+    stage: Annotated[
+        str, typer.Option(help="LO..HI in FLOPs, or a name: early, mid, late, or one of --settings.")
+    ],
+    early_by: Annotated[
+        float | None,
+        typer.Option(
+            help="FLOPs by which a window must be open to count as early (the stage's end where absent)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The suite file (stdout where absent).")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write no suite; exit 3 when the file differs.")
+    ] = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML: thresholds, named stages, overrides with reasons.")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="CSV of every candidate: kept or dropped, and why.")
+    ] = None,
+    held_out: Annotated[bool, typer.Option(help="Keep one task per cluster aside.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    replicates: Annotated[int, typer.Option(min=20, help="Bootstrap draws per curve.")] = 200,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Use this source's scores only. Repeatable.")
+    ] = None,
+    drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Leave out bad rows, and count them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build the suite of a stage from scores, with the evidence for each task.
+
+    Example: [bold]evalsuite build --scores scores.parquet --stage 1e19..1e21 -o suites/mid.yaml[/bold]
+    """
+    from evalsuite.build import build
+    from evalsuite.settings import Settings, find_stage
+
+    if check and output is None:
+        raise UsageError("--check: say which file to check with -o FILE")
+    chosen = Settings.read(settings) if settings else Settings()
+    find_stage(stage, chosen)  # a stage that is none stops before minutes of reading
+    text = _suite_text(output) if check and output else None
+    with progress("reading") as step:
+        table = _read(scores, source, drop_bad, lambda done, total, _: step(done, total))
+    with progress("fitting") as step:
+        how = {"early_by": early_by, "held_out": held_out, "seed": seed, "replicates": replicates}
+        built = build(table, stage, settings=chosen, progress=step, **how)  # pyright: ignore[reportArgumentType]
+    command = _command(scores, stage, settings=settings, source=source, drop_bad=drop_bad, **how)
+    if audit is not None:
+        from scaling.files import replacing
+
+        with replacing(audit) as part:
+            built.audit.to_csv(part, index=False)
+    _tell(built.audit, table, audit)
+    if text is not None:
+        _check(str(output), text, built.suite, command, as_json)
+        return
+    if output is not None:
+        built.suite.write(output, command)
+        _say(f"{output}: written")
+    if as_json:
+        print_json(built.suite)
+    elif output is not None:
+        show(built.suite)
+    else:
+        print(built.suite.text(command), end="")
+
+
+@app.command("show")
+def show_command(
+    suite: Annotated[Path, typer.Argument(help="A suite file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print a suite, and warn when somebody edited it.
+
+    Example: [bold]evalsuite show suites/mid.yaml[/bold]
+    """
+    from evalsuite.suite import Suite, edited
+
+    text = _suite_text(suite)
+    found = Suite.parse(text, str(suite))
+    if why := edited(text):
+        _say(f"warning: {suite}: {why}; build it again, or find out with `evalsuite build ... --check`")
+    if as_json:
+        print_json(found)
+    else:
+        show(found)
+
+
+@app.command("diff")
+def diff_command(
+    before: Annotated[Path, typer.Argument(help="A suite file.")],
+    after: Annotated[Path, typer.Argument(help="Another one.")],
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 3 when they differ.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which task moved between two suites, and because of which figure.
+
+    Example: [bold]evalsuite diff suites/mid.yaml new.yaml[/bold]
+    """
+    from evalsuite.difference import diff
+    from evalsuite.suite import Suite
+
+    found = diff(Suite.read(before), Suite.read(after))
+    if as_json:
+        moves = [vars(move) for move in found.moves]
+        print_json({"context": found.context, "moves": moves, "unmoved": found.unmoved})
+    else:
+        for line in found.context:
+            print(line)
+        if found.moves:
+            print_table(("task", "what", "before", "after", "because"), found.lines())
+        print(f"{found.unmoved} task(s) keep their place")
+    if exit_code and found:
+        raise OutOfDate(f"{before} and {after} differ")
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _suite_text(path: Path) -> str:
+    from evalsuite.documents import read_text
+
+    return read_text(path, "suite")
+
+
+def _read(scores: list[str], sources: list[str] | None, drop_bad: bool, progress) -> ScoreTable:
+    from scaling.readers import read_scores
+
+    table = read_scores(scores, drop_bad=drop_bad, progress=progress)
+    if not sources:
+        return table
+    names = table.frame["source"]
+    missing = sorted(set(sources) - set(names))
+    if missing:
+        raise UsageError(
+            f"--source {missing[0]!r}: not in these scores; valid are {', '.join(sorted(set(names)))}"
+        )
+    return table.where(names.isin(sources), "another source (--source)")
+
+
+def _command(
+    scores: list[str], stage: str, *, settings: Path | None, source: list[str] | None, **rest
+) -> str:
+    """The call that builds the suite again.
+
+    Paths are relative to the working folder, so that no committed file names a place on a machine.
+    """
+    parts = ["evalsuite", "build"]
+    for path in scores:
+        parts += ["--scores", _relative(path)]
+    parts += ["--stage", stage]
+    if rest["early_by"] is not None:
+        parts += ["--early-by", f"{rest['early_by']!r}"]
+    if settings is not None:
+        parts += ["--settings", _relative(settings)]
+    for name in source or ():
+        parts += ["--source", name]
+    parts += ["--seed", str(rest["seed"])] if rest["seed"] else []
+    parts += ["--replicates", str(rest["replicates"])] if rest["replicates"] != 200 else []
+    parts += [] if rest["held_out"] else ["--no-held-out"]
+    parts += ["--drop-bad"] if rest["drop_bad"] else []
+    return shlex.join(parts)
+
+
+def _relative(path: str | Path) -> str:
+    return os.path.relpath(path) if os.path.isabs(path) else str(path)
+
+
+# --- telling --------------------------------------------------------------------------------------
+
+
+def _check(path: str, text: str, fresh: Suite, command: str, as_json: bool) -> None:
+    from evalsuite.difference import check
+    from evalsuite.suite import Suite
+
+    told = check(path, text, fresh)
+    if as_json:
+        print_json({"suite": path, "follows": told is None, "difference": told})
+    elif told:
+        print(told)
+    if told:
+        raise OutOfDate(
+            f"{path}: no longer follows from the scores; write it anew: {command} -o {shlex.quote(path)}"
+        )
+    then, now = Suite.parse(text, path).provenance.versions, fresh.provenance.versions
+    other = [
+        f"{name} {then.get(name)} then, {now.get(name)} now"
+        for name in now
+        if then.get(name) != now.get(name)
+    ]
+    _say(f"{path}: follows from the scores" + (f" ({'; '.join(other)})" if other else ""))
+
+
+def _tell(audit, table: ScoreTable, path: Path | None) -> None:
+    for omission in table.omissions[:6]:
+        _say(f"left out: {omission.count:,} x {omission.what} ({omission.where})")
+    if len(table.omissions) > 6:
+        _say(f"... and {len(table.omissions) - 6} more kinds of omission")
+    counts = audit["decision"].value_counts()
+    told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("kept", "held-out", "dropped"))
+    _say(
+        f"{table}: {len(audit)} candidates, {told}"
+        + (f"; audit in {path}" if path else "; --audit lists them")
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
