@@ -23,7 +23,7 @@ from evalsuite.suite import (
     Suite,
     Task,
 )
-from scaling.classify import Classification, classify
+from scaling.classes import Classification, classify
 from scaling.errors import UsageError
 from scaling.scores import ScoreTable
 from scaling.stage import Stage

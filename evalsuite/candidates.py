@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evalsuite.evidence import Chances, Evidence
-from scaling.classify import Classification, TaskClass
+from scaling.classes import Classification, TaskClass
 from scaling.curves import Curve
 from scaling.facts.tables import rows
 from scaling.metrics import known_metrics, metric_info

@@ -269,3 +269,7 @@ def _tell(audit, table: ScoreTable, path: Path | None) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -75,9 +75,7 @@ _Dumper.add_representer(
 
 def dump(data: Any) -> str:
     """YAML text of plain data: the order given, one line per string and per `Line`, floats to six digits."""
-    return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=10**9
-    )
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=10**9)
 
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:

@@ -14,13 +14,11 @@ The names below are loaded when they are first used, so that importing this pack
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.classify import Classification, TaskClass, classify
+    from scaling.classes import Classification, TaskClass, classify
     from scaling.cluster import Clusters, cluster_tasks
     from scaling.curves import Curve, CurveSet, fit_curves
     from scaling.errors import BadScores, StagewiseError, UnknownFormat, UsageError
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 # Name -> the module it lives in.
 _HOME = {
     "BadScores": "errors",
-    "Classification": "classify",
+    "Classification": "classes",
     "Clusters": "cluster",
     "ConstantLaw": "estimators",
     "Curve": "curves",
@@ -54,11 +52,11 @@ _HOME = {
     "SizeDataLaw": "estimators",
     "Stage": "stage",
     "StagewiseError": "errors",
-    "TaskClass": "classify",
+    "TaskClass": "classes",
     "TaskInfo": "tasks",
     "UnknownFormat": "errors",
     "UsageError": "errors",
-    "classify": "classify",
+    "classify": "classes",
     "cluster_tasks": "cluster",
     "fetch": "sources",
     "fit_curves": "curves",
@@ -109,21 +107,6 @@ __all__ = [
     "read_scores",
     "task_info",
 ]
-
-
-class _Package(ModuleType):
-    """This package, in which `scaling.classify` stays the function.
-
-    Importing the module of that name would otherwise put itself in its place, and whether
-    `scaling.classify(...)` works would depend on what was imported before.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name == "classify" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

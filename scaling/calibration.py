@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from scaling.box import Box
 from scaling.curves import Curve
 from scaling.errors import StagewiseError, UsageError
-from scaling.box import Box
 from scaling.fit import fit_batch
 from scaling.windows import decision_probability, noise_at
 
@@ -57,7 +57,7 @@ def calibrate(
         curves: fitted curves of one table (runs are numbered per table).
         ratio: which ratios of compute make a pair.
         match: the two runs' tokens per parameter differ by at most this factor (None: by any), since
-            noise is measured with the effect of that ratio removed. Runs whose ratio is unknown count as alike.
+            noise is measured with the effect of that ratio removed. Unknown ratios count as alike.
         bands: edges of the bands of probability.
         resamples, seed: of the intervals.
 
@@ -73,7 +73,8 @@ def calibrate(
     frames = [frame for curve in curves if (frame := _pairs(curve, ratio, match)) is not None]
     if not frames:
         raise StagewiseError(
-            f"calibration: no two finished runs of one family are {ratio[0]:g} to {ratio[1]:g} times apart in compute"
+            f"calibration: no two finished runs of one family are {ratio[0]:g} to {ratio[1]:g} times apart "
+            "in compute; give more runs or a wider ratio"
         )
     pairs = pd.concat(frames, ignore_index=True)
     return Calibration(pairs, _banded(pairs, bands, resamples, seed))
@@ -134,7 +135,9 @@ def _banded(pairs: pd.DataFrame, edges: tuple[float, ...], resamples: int, seed:
         row = {"from": edges[b], "to": edges[b + 1], "pairs": len(use)}
         if len(use):
             weights = (
-                draws_run[:, run_index[use, 0]] * draws_run[:, run_index[use, 1]] * draws_task[:, task_index[use]]
+                draws_run[:, run_index[use, 0]]
+                * draws_run[:, run_index[use, 1]]
+                * draws_task[:, task_index[use]]
             ).astype(float)
             total = weights.sum(axis=1)
             shares = (weights @ won[use])[total > 0] / total[total > 0]

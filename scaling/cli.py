@@ -14,7 +14,7 @@ from scaling.progress import progress_bar
 
 # Everything heavy is imported inside the commands: --help answers at once.
 if TYPE_CHECKING:
-    from scaling.classify import Classification
+    from scaling.classes import Classification
     from scaling.scores import ScoreTable
 
 app = typer.Typer(
@@ -294,7 +294,7 @@ def _classified(
     table: ScoreTable, stage: str | None, early_by: float | None, points: Points, threshold: float,
     replicates: int, seed: int,
 ) -> Classification:  # fmt: skip
-    from scaling.classify import classify
+    from scaling.classes import classify
 
     with progress_bar("fitting") as step:
         return classify(

@@ -128,7 +128,9 @@ def _cut_by_format(
         raw[members] = raw.max() + fcluster(tree, int(best["k"]), criterion="maxclust")
         tables.append(table.assign(format=name)[["format", "k", "score"]])
         words.append(f"{name} {int(best['k'])} (mean adjusted Rand index {best['score']:.2f})")
-    stability = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"format": [], "k": [], "score": []})
+    stability = (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"format": [], "k": [], "score": []})
+    )
     total = len(np.unique(raw))
     return raw, stability, f"{total} clusters, most stable under resampled runs: " + ", ".join(words)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling.errors import StagewiseError, UsageError
 from scaling.box import Box
+from scaling.errors import StagewiseError, UsageError
 from scaling.fit import BatchFit, fit_batch
 from scaling.laws import Array, BrokenPower, Sigmoid
 from scaling.noise import Noise, NoiseBook
@@ -240,11 +240,12 @@ def fit_curves(
 ) -> CurveSet:
     """Fit a curve to every (task, metric, shots) of a table.
 
-    Proportions get a sigmoid whose floor is chance where chance is known; bits and losses a power law
-    with offset, or a broken one where BIC asks for it strongly. Weights are 1/(p (1-p) (1/n + tau^2))
-    for proportions (sampling variance plus a spread that, like it, shrinks near the floor) and 1/level^2 with Huber's down-weighting for bits and losses. Whole
-    clusters (runs, or families where there are several) are left out one by one for intervals and
-    resampled for the bootstrap, all in one batch with the estimate.
+    Proportions get a sigmoid whose floor is chance where chance is known, or a Gompertz curve where BIC
+    asks for it strongly; bits and losses a power law with offset, or a broken one likewise. Weights are
+    1/(p (1-p) (1/n + tau^2)) for proportions (sampling variance plus a spread that, like it, shrinks
+    near the floor) and 1/level^2 with Huber's down-weighting for bits and losses. Whole clusters (runs,
+    or families where there are several) are left out one by one for intervals and resampled for the
+    bootstrap, all in one batch with the estimate.
 
     Args:
         table: the scores.

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from scaling.errors import StagewiseError
 from scaling.box import Box
+from scaling.errors import StagewiseError
 from scaling.fit import BatchFit, fit_batch
 from scaling.laws import MAX_STEEPNESS, Array, BrokenPower, Gompertz, Power, Shape, Sigmoid
 from scaling.size_data import fit_size_data
@@ -73,9 +73,13 @@ class _Law(RegressorMixin, BaseEstimator):
         """
         x, y = _column(x), _column(y, "y")
         if len(x) != len(y) or len(x) < 3:
-            raise StagewiseError(f"{type(self).__name__}: got {len(x)} x and {len(y)} y; valid is 3 or more of both")
+            raise StagewiseError(
+                f"{type(self).__name__}: got {len(x)} x and {len(y)} y; valid is 3 or more of both"
+            )
         w = _weights(sample_weight, y)
-        self.fit_ = fit_batch(self._shape(x), x, y[None], w[None], self._box(), tolerance=1e-10, iterations=200)
+        self.fit_ = fit_batch(
+            self._shape(x), x, y[None], w[None], self._box(), tolerance=1e-10, iterations=200
+        )
         names = self.fit_.shape.parameters
         self.parameters_ = {name: float(v) for name, v in zip(names, self.fit_.parameters[0], strict=True)}
         self.sse_ = float(self.fit_.sse[0])
@@ -206,7 +210,9 @@ class SizeDataLaw(RegressorMixin, BaseEstimator):
         """
         X, y = np.asarray(X, dtype=float), _column(y, "y")
         if X.ndim != 2 or X.shape[1] != 2 or len(X) != len(y) or len(y) < 5:
-            raise StagewiseError(f"SizeDataLaw: got X {X.shape}, y {y.shape}; valid is [n, 2] and [n], n >= 5")
+            raise StagewiseError(
+                f"SizeDataLaw: got X {X.shape}, y {y.shape}; valid is [n, 2] and [n], n >= 5"
+            )
         w = _weights(sample_weight, y)
         fit = fit_size_data(X[:, 0], X[:, 1], y[None], w[None])
         self.fit_, self.sse_ = fit, float(fit.sse[0])

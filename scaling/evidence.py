@@ -14,7 +14,7 @@ from scaling.series import Key
 from scaling.windows import DOUBLING, Windows, noise_at
 
 if TYPE_CHECKING:
-    from scaling.classify import Settings
+    from scaling.classes import Settings
 
 Class = Literal["early-signal", "late-signal", "saturated", "noisy", "undetermined"]
 CLASSES: tuple[Class, ...] = ("early-signal", "late-signal", "saturated", "noisy")
@@ -86,7 +86,9 @@ def task_class(
     base = base * float(scale_of(series.metric.family, np.median(finals)))
     opens, closes = windows.opens[0], windows.closes[0]
     entry = {
-        "opens": opens, "closes": closes, "clears_chance": windows.clears[0],
+        "opens": opens,
+        "closes": closes,
+        "clears_chance": windows.clears[0],
         **_quantiles("opens", windows.opens, curve),
         **_quantiles("closes", windows.closes, curve),
         **_quantiles("clears_chance", windows.clears, curve),
@@ -104,7 +106,8 @@ def task_class(
         direction=direction,
         gain_per_doubling=gain,
         decision_probability=float(windows.probability[0, nearest]),
-        noise=float(noise_at(curve, step[:1])[0]), noise_kind=noise.kind, noise_is_upper_bound=noise.upper_bound,
+        noise=float(noise_at(curve, step[:1])[0]), noise_kind=noise.kind,
+        noise_is_upper_bound=noise.upper_bound,
         snr=float(np.ptp(finals) / base) if base > 0 else float("nan"),
         trend_q=curve.trend_q, law=curve.law, points=series.points,
         n_points=len(series.x), n_runs=len(np.unique(series.run)),
@@ -122,9 +125,7 @@ def _quantiles(name: str, values: Array, curve: Curve) -> dict[str, float]:
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def _evidence(
-    curve: Curve, windows: Windows, gain: float, trend_shown: bool, why: str, at: float
-) -> str:
+def _evidence(curve: Curve, windows: Windows, gain: float, trend_shown: bool, why: str, at: float) -> str:
     noise = curve.noise
     opens, closes = windows.opens[0], windows.closes[0]
     if np.isnan(opens):
@@ -132,7 +133,9 @@ def _evidence(
     else:
         low, high = curve.span
         left = "before the data" if opens <= low + 1e-9 else f"{10**opens:.2g}"
-        right = "close not identified" if not np.isfinite(closes) or closes > high else f"closes {10**closes:.2g}"
+        right = (
+            "close not identified" if not np.isfinite(closes) or closes > high else f"closes {10**closes:.2g}"
+        )
         window = f"opens {left}, {right}"
     level = curve.values(np.array([np.log10(at)]))[0]
     bound = "at most " if noise.upper_bound else ""

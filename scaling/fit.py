@@ -69,9 +69,7 @@ class BatchFit:
 
     def rows(self, index) -> BatchFit:
         """The fits of some rows."""
-        return BatchFit(
-            self.shape, self.theta[index], self.linear[index], self.sse[index], self.free[index]
-        )
+        return BatchFit(self.shape, self.theta[index], self.linear[index], self.sse[index], self.free[index])
 
 
 def _grid_candidates(shape: Shape, x, y, w, box: Box, keep: int) -> tuple[Array, np.ndarray]:
@@ -181,8 +179,14 @@ def fit_batch(
         starts, worth = _grid_candidates(shape, x, values, weights, inner, candidates)
         rowwise, which = np.nonzero(worth)
         state = refine(
-            shape, starts[rowwise, which], x, values[rowwise], weights[rowwise],
-            inner.rows(rowwise), tolerance, iterations,
+            shape,
+            starts[rowwise, which],
+            x,
+            values[rowwise],
+            weights[rowwise],
+            inner.rows(rowwise),
+            tolerance,
+            iterations,
         )
         # The best refined candidate of each row: rows come in order, so the first after sorting.
         order = np.lexsort((state.sse, rowwise))
@@ -193,6 +197,7 @@ def fit_batch(
         if progress:
             progress(part.stop, rows)
     theta, linear, sse, free = (
-        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("theta", "linear", "sse", "free")
+        np.concatenate([getattr(piece, name) for piece in pieces])
+        for name in ("theta", "linear", "sse", "free")
     )
     return BatchFit(shape, theta, linear, sse, free)

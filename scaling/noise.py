@@ -16,7 +16,9 @@ from scaling.series import Key, Series, with_runs
 LAST = 10  # checkpoints at the end of a run that its noise is read from
 MIN_CHECKPOINTS = 5
 MIN_REPEATS = 2  # degrees of freedom below which repeats say nothing
-Kind = Literal["checkpoint and repeats", "checkpoint and residual", "residual", "checkpoint", "repeats", "none"]
+Kind = Literal[
+    "checkpoint and repeats", "checkpoint and residual", "residual", "checkpoint", "repeats", "none"
+]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def _checkpoint_noise(frame: pd.DataFrame, last: int) -> pd.DataFrame:
 def _averaged(sums: pd.DataFrame, counted: str) -> pd.DataFrame:
     """Mean variance per series from sums of squares `left`, weighted by their degrees of freedom."""
     names = ["task", "metric", "shots"]
-    proportion = sums.index.get_level_values("metric").map(lambda name: metric_info(name).family == "proportion")
+    proportion = sums.index.get_level_values("metric").map(
+        lambda name: metric_info(name).family == "proportion"
+    )
     level = sums["mean"].to_numpy(dtype=float)
     scale = np.where(
         np.asarray(proportion, dtype=bool), scale_of("proportion", level), scale_of("bits", level)

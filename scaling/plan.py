@@ -37,7 +37,7 @@ class Plan:
 
 
 def _bic(sse: Array, runs: int, parameters: int | Array) -> Array:
-    """BIC with as many observations as runs: checkpoints of one run are no independent evidence for a shape."""
+    """BIC with as many observations as runs: checkpoints of one run are no independent evidence."""
     return runs * np.log(np.maximum(sse, 1e-300)) + parameters * np.log(runs)
 
 
@@ -67,7 +67,12 @@ def plan_proportions(series: list[Series], x: Array, y: Array) -> list[Plan]:
         scale2 = scale_of("proportion", fitted) ** 2
         tau2 = _tau2((y - fitted) ** 2 / scale2, sampling, n - 3)
         weights = 1.0 / (scale2 * (sampling + np.maximum(tau2, 1e-8)[:, None]))
-    options = [(Sigmoid(), fixed, False), (Sigmoid(), free, True), (Gompertz(), fixed, False), (Gompertz(), free, True)]
+    options = [
+        (Sigmoid(), fixed, False),
+        (Sigmoid(), free, True),
+        (Gompertz(), fixed, False),
+        (Gompertz(), free, True),
+    ]
     # A floor of its own costs a parameter; where chance is unknown both boxes are the same.
     spent = [3 + (loose | ~known) for _, _, loose in options]
     bics = np.stack(
@@ -90,8 +95,13 @@ def plan_proportions(series: list[Series], x: Array, y: Array) -> list[Plan]:
         }  # fmt: skip
         out.append(
             Plan(
-                shape, tuple(box.low[i]), tuple(box.high[i]), weights[i], float(np.sqrt(tau2[i])),
-                bool(loose and known[i]), bic,
+                shape,
+                tuple(box.low[i]),
+                tuple(box.high[i]),
+                weights[i],
+                float(np.sqrt(tau2[i])),
+                bool(loose and known[i]),
+                bic,
             )
         )
     return out

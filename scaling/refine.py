@@ -105,7 +105,11 @@ def refine(shape: Shape, theta, x, y, w, box: Box, tolerance: float, iterations:
         step = np.linalg.solve(matrix, np.where(stuck, 0.0, now.gradient)[..., None])[..., 0]
         # A trust bound: no step wider than one grid cell or so.
         trial = State(
-            shape, np.clip(now.theta + np.clip(step, -1.0, 1.0), low, high), x, y[active], w[active],
+            shape,
+            np.clip(now.theta + np.clip(step, -1.0, 1.0), low, high),
+            x,
+            y[active],
+            w[active],
             box.rows(active),
         )
         gain = now.sse - trial.sse

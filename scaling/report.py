@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import typer
 
-from scaling.classify import Classification, Settings, TaskClass
+from scaling.classes import Classification, Settings, TaskClass
 from scaling.cluster import Clusters
 from scaling.console import flops, note, print_omissions, print_table
 from scaling.scores import Omission, ScoreTable

@@ -113,9 +113,7 @@ def _moments(theta: Array, n: Array, d: Array, y: Array, w: Array) -> tuple[Arra
 
     ones = np.ones_like(first[..., :1]) * np.ones_like(n)
     columns = (ones, first, second)
-    matrix = np.stack(
-        [np.stack([total(a * b) for b in columns], axis=-1) for a in columns], axis=-2
-    )
+    matrix = np.stack([np.stack([total(a * b) for b in columns], axis=-1) for a in columns], axis=-2)
     right = np.stack([with_y(a) for a in columns], axis=-1)
     return matrix, right, (w * y * y).sum(axis=1)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scaling.classify import CLASSES, Classification, TaskClass
+from scaling.classes import CLASSES, Classification, TaskClass
 from scaling.curves import Curve
 from scaling.plot.canvas import (
     BEYOND,
@@ -62,7 +62,7 @@ def plot_windows(
     Args:
         classification: what to draw.
         ax: where to draw; where absent, a new figure whose height follows the number of tasks.
-        stage: shade this interval; the one between `asked_at` and `early_by` where absent.
+        stage: shade this interval; the one that was asked for where absent.
         probabilities: print the probability of each task's class at the right.
 
     Returns:
@@ -176,8 +176,8 @@ def _whisker(ax: Axes, y: int, task: TaskClass, low: float, ends: tuple[float, f
 
 def _bounds(ax: Axes, classification: Classification, stage: Stage | None) -> None:
     settings = classification.settings
-    if stage is None and settings.asked_at < settings.early_by:
-        stage = Stage(settings.asked_at, settings.early_by)
+    if stage is None and settings.stage is not None:
+        stage = Stage(*settings.stage)
     above = ax.get_xaxis_transform()
     left, right = ax.get_xlim()
     if stage is not None and stage.low < right and stage.high > left:

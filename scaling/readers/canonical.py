@@ -17,7 +17,9 @@ _NAMES = [column.name for column in COLUMNS]
 def canonical_table(
     frame: pd.DataFrame, *, where: str, drop_bad: bool = False, omissions: Iterable[Omission] = ()
 ) -> ScoreTable:
-    """Name tasks by the alias table, fill compute and items from facts, drop NaN scores and exact copies.
+    """Name tasks by the alias table, fill compute and items from facts, drop empty cells and exact copies.
+
+    All of that for foreign files alone: rows of a score table of ours are taken as they stand.
 
     Args:
         frame: rows in the sources' words: columns of a score table, plus `dialect`, `version` and `file`.
@@ -33,12 +35,14 @@ def canonical_table(
     for name in (*_NAMES, "dialect", "version", "file"):
         if name not in frame.columns:
             frame[name] = pd.NA
-    missing = pd.to_numeric(frame["score"], errors="coerce").isna()
+    foreign = (frame["dialect"] != "stagewise").to_numpy(dtype=bool, na_value=True)
+    # Empty cells are how a foreign file says "not measured"; in a table of ours they are errors.
+    missing = pd.to_numeric(frame["score"], errors="coerce").isna() & foreign
     for source, count in frame.loc[missing, "source"].value_counts().items():
         left_out.append(Omission("score is NaN or missing in the source", str(source), int(count)))
     frame = frame[~missing].reset_index(drop=True)
-    ours = (frame["dialect"] != "stagewise").to_numpy(dtype=bool, na_value=True)
-    frame = _named(frame, ours)
+    foreign = foreign[~missing.to_numpy()]
+    frame = _named(frame, foreign)
     for name in ("source", "family", "model", "variant", "task", "metric"):
         frame[name] = frame[name].astype("string")
     for name in ("score", "stderr", "params", "tokens", "flops"):
@@ -46,10 +50,10 @@ def canonical_table(
     for name in ("step", "seed", "shots", "n_items"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("Float64").astype("Int64")
     # What the source itself says about a model comes before what the fact tables say.
-    frame = _with_facts(_same_model(frame, ours), ours)
+    frame = _with_facts(_same_model(frame, foreign), foreign)
     # Copies made by other programs can differ in the last bit.
     rounded = frame["score"].round(12).rename("rounded")
-    copies = pd.concat([frame[list(KEY)], rounded], axis=1).duplicated(keep="first")
+    copies = pd.concat([frame[list(KEY)], rounded], axis=1).duplicated(keep="first") & foreign
     for source, count in frame.loc[copies, "source"].value_counts().items():
         left_out.append(
             Omission("copy of a score already read (same key, same score)", str(source), int(count))
@@ -83,9 +87,9 @@ def canonical_table(
     return ScoreTable.from_frame(frame[_NAMES], where=where, drop_bad=drop_bad, omissions=left_out)
 
 
-def _named(frame: pd.DataFrame, ours: np.ndarray) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, foreign: np.ndarray) -> pd.DataFrame:
     """Task names by the alias table, once per distinct name."""
-    keys = frame.loc[ours, ["source", "dialect", "task", "version"]].astype("string").fillna("")
+    keys = frame.loc[foreign, ["source", "dialect", "task", "version"]].astype("string").fillna("")
     codes, distinct = pd.factorize(pd.MultiIndex.from_frame(keys))
     found = [
         find_alias(task, source, dialect, version=version or None)
@@ -94,23 +98,23 @@ def _named(frame: pd.DataFrame, ours: np.ndarray) -> pd.DataFrame:
     own = keys["task"].to_numpy(dtype=object)
     task = np.array([alias.task if alias else None for alias in found], dtype=object)[codes] if found else own
     frame["task"] = frame["task"].astype(object)
-    frame.loc[ours, "task"] = np.where(pd.isna(task), own, task)
+    frame.loc[foreign, "task"] = np.where(pd.isna(task), own, task)
     for name in ("shots", "metric"):
         values = np.array([getattr(alias, name) if alias else None for alias in found], dtype=object)
         if len(found) and any(value is not None for value in values):
-            given = frame.loc[ours, name].to_numpy(dtype=object)
+            given = frame.loc[foreign, name].to_numpy(dtype=object)
             frame[name] = frame[name].astype(object)
             stated = values[codes]
             # A metric that only the table knows replaces the reader's placeholder; shots fill gaps.
             keep = pd.notna(given) if name == "shots" else pd.isna(stated)
-            frame.loc[ours, name] = np.where(keep, given, stated)
+            frame.loc[foreign, name] = np.where(keep, given, stated)
     return frame
 
 
-def _with_facts(frame: pd.DataFrame, ours: np.ndarray) -> pd.DataFrame:
+def _with_facts(frame: pd.DataFrame, foreign: np.ndarray) -> pd.DataFrame:
     """Family, params, tokens and n_items where the source gave none and a fact table has them."""
     step = frame["step"].to_numpy(dtype=float, na_value=np.nan)
-    codes, models = pd.factorize(frame["model"])
+    codes, models = pd.factorize(frame["model"].astype("string").fillna(""))
     infos = [found.info if (found := find_model(str(model))) else None for model in models]
 
     def fact(name: str) -> np.ndarray:
@@ -124,29 +128,29 @@ def _with_facts(frame: pd.DataFrame, ours: np.ndarray) -> pd.DataFrame:
         tokens = np.where(np.isnan(step), fact("tokens"), per_step)
         for name, value in (("params", fact("params")), ("tokens", tokens)):
             given = frame[name].to_numpy(dtype=float)
-            frame[name] = np.where(ours & np.isnan(given), value, given)
+            frame[name] = np.where(foreign & np.isnan(given), value, given)
         family = frame["family"].to_numpy(dtype=object)
         family = np.where(pd.isna(family), fact("family"), family)
         family = np.where(pd.isna(family), frame["model"].to_numpy(dtype=object), family)
         frame["family"] = pd.array(family, dtype="string")
-    codes, tasks = pd.factorize(frame["task"])
+    codes, tasks = pd.factorize(frame["task"].astype("string").fillna(""))
     facts = [task_info(str(task)).n_items for task in tasks]
     items = np.array([np.nan if value is None else value for value in facts], dtype=float)[codes]
     given = frame["n_items"].to_numpy(dtype=float, na_value=np.nan)
-    frame["n_items"] = pd.Series(np.where(ours & np.isnan(given), items, given), index=frame.index).astype(
+    frame["n_items"] = pd.Series(np.where(foreign & np.isnan(given), items, given), index=frame.index).astype(
         "Int64"
     )
     return frame
 
 
-def _same_model(frame: pd.DataFrame, ours: np.ndarray) -> pd.DataFrame:
+def _same_model(frame: pd.DataFrame, foreign: np.ndarray) -> pd.DataFrame:
     """What one table of a source states about a finished model, on that source's other tables too."""
     figures = ["params", "tokens", "flops"]
     none = frame[figures].isna().all(axis=1)
     # Only tables that know no compute at all: where a table leaves a model out, it has its reasons.
     silent = none.groupby(frame["file"].astype("string").fillna("")).transform("all")
     final = frame["step"].isna().to_numpy(dtype=bool)
-    bare = ours & final & silent.to_numpy(dtype=bool)
+    bare = foreign & final & silent.to_numpy(dtype=bool)
     if not bare.any() or none.all():
         return frame
     stated = frame.loc[final & ~bare, ["source", "model", "family", *figures]]

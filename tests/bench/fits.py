@@ -1,4 +1,4 @@
-"""43 tasks x 95 points x 1000 bootstrap replicates of a sigmoid: the batched fitter against scipy and lmfit."""
+"""43 tasks x 95 points x 1000 bootstrap replicates of a sigmoid: ours against scipy and lmfit."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def _peer(name: str, x, y, w, lower: float) -> float | None:
                 parameters = model.make_params(
                     **{
                         key: {"value": v, "min": a, "max": b}
-                        for key, v, a, b in zip(("upper", "steepness", "midpoint"), start, low, high, strict=True)
+                        for key, v, a, b in zip(
+                            ("upper", "steepness", "midpoint"), start, low, high, strict=True
+                        )
                     }
                 )
                 best = list(model.fit(y, parameters, x=x, weights=np.sqrt(w)).best_values.values())

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from scaling.classify import classify
+from scaling.classes import classify
 from scaling.scores import ScoreTable
 from scaling.tasks import TaskInfo
 

@@ -235,7 +235,7 @@ def test_the_package_names_are_lazy_and_stay_what_they_are() -> None:
     code = (
         "import sys, scaling\n"
         "assert not {'pandas', 'scipy', 'numpy'} & set(sys.modules)\n"
-        "from scaling.classify import Settings\n"
+        "from scaling.classes import Settings\n"
         "assert callable(scaling.classify) and callable(scaling.fetch)\n"
         "from scaling import classify; assert callable(classify)\n"
     )

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scaling.classify import classify
+from scaling.classes import classify
 from scaling.cluster import cluster_tasks
 from scaling.curves import CurveSet, fit_curves
 from scaling.errors import UsageError

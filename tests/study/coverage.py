@@ -27,7 +27,9 @@ def run(seed: int = 1) -> pd.DataFrame:
             truth = lower + (upper - lower) * expit(steepness * (x - midpoint))
             frames = []
             for task in range(TASKS):
-                noise = np.repeat(rng.normal(0, RUN_SD, runs), CHECKPOINTS) + rng.normal(0, CHECKPOINT_SD, len(x))
+                noise = np.repeat(rng.normal(0, RUN_SD, runs), CHECKPOINTS) + rng.normal(
+                    0, CHECKPOINT_SD, len(x)
+                )
                 frames.append(
                     pd.DataFrame(
                         {

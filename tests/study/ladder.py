@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.classify import classify
+from scaling.classes import classify
 from tests.study.real import missing, scores
 
 LAST = 10

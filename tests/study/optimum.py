@@ -55,14 +55,12 @@ def run(seed: int = 0) -> pd.DataFrame:
             return root * (y[i] - lower[i] - (p[0] - lower[i]) * expit(p[1] * (x - p[2])))
 
         ends = ([0, MIN_STEEPNESS, x.min() - 4], [1, MAX_STEEPNESS, x.max() + 4])
-        best = min(
-            2 * least_squares(residual, rng.uniform(*ends), bounds=ends).cost for _ in range(STARTS)
-        )
+        best = min(2 * least_squares(residual, rng.uniform(*ends), bounds=ends).cost for _ in range(STARTS))
         worst_scipy = max(worst_scipy, ours.sse[i] / best - 1)
     return pd.DataFrame(
         [
-            {"reference": "dense grid, refined", "fits": FITS, "share_above_0.1%": float((excess > 1e-3).mean()),
-             "worst_excess": float(excess.max())},
+            {"reference": "dense grid, refined", "fits": FITS,
+             "share_above_0.1%": float((excess > 1e-3).mean()), "worst_excess": float(excess.max())},
             {"reference": f"scipy TRF, best of {STARTS} starts", "fits": SCIPY_FITS,
              "share_above_0.1%": np.nan, "worst_excess": float(worst_scipy)},
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.classify import classify
+from scaling.classes import classify
 from tests.study.real import missing, scores
 
 # Counted run by run from the raw scores.
@@ -30,7 +30,9 @@ def run() -> pd.DataFrame:
         for task in matches:
             clears = task.clears_chance
             right = (
-                not clears <= MMLU_FLOOR if np.isinf(counted) else max(clears / counted, counted / clears) <= 4
+                not clears <= MMLU_FLOOR
+                if np.isinf(counted)
+                else max(clears / counted, counted / clears) <= 4
             )
             rows.append(
                 {

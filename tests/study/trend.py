@@ -23,10 +23,14 @@ def run(seed: int = 0) -> pd.DataFrame:
         for name, gain in (("size", 0.0), ("power", 2.0)):
             p = [
                 any_trend(
-                    x, gain * rise + rng.normal(0, run_sd, RUNS)[cluster] + rng.normal(0, 0.5, len(x)), cluster
+                    x,
+                    gain * rise + rng.normal(0, run_sd, RUNS)[cluster] + rng.normal(0, 0.5, len(x)),
+                    cluster,
                 ).p
                 for _ in range(SIMULATIONS)
             ]
             share[name] = float(np.mean(np.array(p) < 0.05))
-        rows.append({"run_sd_points": run_sd, "checkpoint_sd_points": 0.5, **share, "simulations": SIMULATIONS})
+        rows.append(
+            {"run_sd_points": run_sd, "checkpoint_sd_points": 0.5, **share, "simulations": SIMULATIONS}
+        )
     return pd.DataFrame(rows)

@@ -30,6 +30,7 @@ class Settings:
 
     Attributes:
         early_by: FLOPs by which a window must be open to count as early.
+        stage: the compute interval in question, where one was given.
         asked_at: FLOPs before which a window must have closed to count as saturated: the lower end
             of the stage, or `early_by` where no stage is given.
         threshold: decision probability that makes a task informative.
@@ -41,6 +42,7 @@ class Settings:
 
     early_by: float
     asked_at: float
+    stage: tuple[float, float] | None = None
     threshold: float = 0.8
     horizon: float = 1.0
     level: float = 0.05
@@ -141,7 +143,8 @@ def classify(
     if not (np.isfinite(bound) and bound > 0):
         raise UsageError(f"early_by: got {bound}, valid is a positive number of FLOPs")
     asked = stage.low if stage is not None else bound
-    settings = Settings(bound, asked, threshold, horizon, level, points, replicates, seed)
+    interval = None if stage is None else (stage.low, stage.high)
+    settings = Settings(bound, asked, interval, threshold, horizon, level, points, replicates, seed)
     curves = fit_curves(
         table, points=points, replicates=replicates, seed=seed, facts=facts, progress=progress
     )
@@ -215,9 +218,7 @@ def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
     if curve.noise.df > 0 and count > 1 + clusters:
         df = curve.noise.df
         totals[drawn] *= np.sqrt(df / rng.chisquare(df, size=count - 1 - clusters))
-    windows = windows_of(
-        curve, threshold=settings.threshold, horizon=settings.horizon, noise_draws=totals
-    )
+    windows = windows_of(curve, threshold=settings.threshold, horizon=settings.horizon, noise_draws=totals)
     trending = _trending(curve, cut, settings.level)
     # A plateau counts only above a rise that was shown: flat noise has plateaus everywhere.
     saturated = _at_ceiling(curve, settings) | (trending & _on_plateau(curve, settings, windows, totals))
@@ -240,6 +241,9 @@ def _classify_one(curve: Curve, settings: Settings, cut: float) -> TaskClass:
         klass = CLASSES[best] if shares[best] >= SURE else "undetermined"
         if klass == "undetermined":
             why = f"no class reaches {SURE:g}"
+        elif best != labels[0] and (best > 1 or labels[0] > 1):
+            # Early or late is a matter of degree; a window or none is not.
+            klass, why = "undetermined", f"the draws say {CLASSES[best]}, the estimate {CLASSES[labels[0]]}"
     if klass == "noisy" and curve.noise.upper_bound and trending[0]:
         klass, why = "undetermined", "a real trend, swallowed only by an upper bound of the noise"
     return task_class(curve, settings, windows, klass, shares, why)
@@ -284,5 +288,3 @@ def _on_plateau(curve: Curve, settings: Settings, windows: Windows, totals: Arra
         doubt = curve.jackknife_se(gain)
         high[0] += stats.t.ppf(0.95, curve.series.n_clusters - 1) * doubt
     return closed & flattened & (high < need)
-
-

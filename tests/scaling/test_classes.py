@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.classify import CLASSES, Classification, classify
+from scaling.classes import CLASSES, Classification, classify
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 from scaling.stage import Stage
