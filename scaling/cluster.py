@@ -198,14 +198,16 @@ def _joined_tree(rho: Array, formats: tuple[str, ...]) -> Array:
     # scipy wants heights in ascending order; reorder and renumber.
     order = np.argsort([merge[2] for merge in merges], kind="stable")
     renumber = {count + int(old): float(count + new) for new, old in enumerate(order)}
-    sorted_merges = [
-        [*sorted(renumber.get(int(i), i) for i in merges[old][:2]), *merges[old][2:]] for old in order
-    ]
+
+    def moved(node: float) -> float:
+        return renumber.get(int(node), node)
+
+    sorted_merges = [[*sorted(map(moved, merges[old][:2])), *merges[old][2:]] for old in order.tolist()]
     height = max([merge[2] for merge in merges], default=0.0)
-    node, size = renumber.get(int(tops[0][0]), tops[0][0]), tops[0][1]
+    node, size = moved(tops[0][0]), tops[0][1]
     for other, more in tops[1:]:
         height, size = max(height, APART) + 0.1, size + more
-        sorted_merges.append([*sorted((node, renumber.get(int(other), other))), height, size])
+        sorted_merges.append([*sorted((node, moved(other))), height, size])
         node = float(count + len(sorted_merges) - 1)
     return np.array(sorted_merges)
 

@@ -38,9 +38,14 @@ class Shape(Protocol):
             as offset and factor (c0, c1); bounds then hold for the ends.
     """
 
-    name: str
-    parameters: tuple[str, ...]
-    ends: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+
+    @property
+    def ends(self) -> bool: ...
 
     def grid(self, x: Array) -> list[Array]:
         """Starting values covering the parameter space for data at `x`, as segments [g_i, t].

@@ -46,19 +46,19 @@ class MetricInfo:
 
 @cache
 def _table() -> dict[str, MetricInfo]:
-    with (files("scaling") / "facts" / "metrics.csv").open(encoding="utf-8", newline="") as handle:
-        return {
-            row["metric"]: MetricInfo(
-                name=row["metric"],
-                family=row["family"],  # pyright: ignore[reportArgumentType]
-                low=float(row["low"]),
-                high=float(row["high"]),
-                higher_is_better={"true": True, "false": False}.get(row["higher_is_better"]),
-                unit=row["unit"],
-                reference=row["reference"],
-            )
-            for row in csv.DictReader(handle)
-        }
+    text = (files("scaling") / "facts" / "metrics.csv").read_text(encoding="utf-8")
+    return {
+        row["metric"]: MetricInfo(
+            name=row["metric"],
+            family=row["family"],  # pyright: ignore[reportArgumentType]
+            low=float(row["low"]),
+            high=float(row["high"]),
+            higher_is_better={"true": True, "false": False}.get(row["higher_is_better"]),
+            unit=row["unit"],
+            reference=row["reference"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
 
 
 def metric_info(name: str) -> MetricInfo:

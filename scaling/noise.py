@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from scaling.laws import Array
 from scaling.metrics import metric_info
@@ -51,7 +52,7 @@ class Noise:
     upper_bound: bool
 
 
-def scale_of(family: str, level: Array) -> Array:
+def scale_of(family: str, level: ArrayLike) -> Array:
     """The size that noise is stated in at a score level.
 
     |y| for bits and losses; sqrt(max(p (1 - p), 0.0099)) for proportions, so that a constant noise
@@ -93,7 +94,7 @@ def _checkpoint_noise(frame: pd.DataFrame, last: int) -> pd.DataFrame:
     frame = frame.sort_values([*names, "run", "flops"], kind="stable")
     groups = [*names, "run"]
     frame = frame.groupby(groups, observed=True).tail(last)
-    x = np.log10(frame["flops"])
+    x = pd.Series(np.log10(frame["flops"].to_numpy()), index=frame.index)
     by = [frame[name] for name in groups]
     dx = x - x.groupby(by).transform("mean")
     mean = frame["score"].groupby(by).transform("mean")

@@ -127,12 +127,11 @@ def series_of(
     frame["one_run"] = frame.groupby(["model", "variant", "seed"], dropna=False, sort=True).ngroup()
     frame["one_family"] = frame.groupby("family", sort=True).ngroup()
     found = []
-    small = 0
     for (task, metric, shots), rows in frame.groupby(["task", "metric", "shots"], dropna=False, sort=True):
-        key = Key(str(task), str(metric), None if pd.isna(shots) else int(shots))
+        known = None if pd.isna(shots) else int(shots)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        key = Key(str(task), str(metric), known)
         series = _series(key, rows, points, facts(key.task))
         if len(series.x) < MIN_POINTS:
-            small += 1
             omissions.append(Omission(f"{len(series.x)} point(s), {MIN_POINTS} needed", str(key), len(rows)))
         else:
             found.append(series)
@@ -161,7 +160,7 @@ def _series(key: Key, rows: pd.DataFrame, points: Points, info: TaskInfo) -> Ser
         # Families where this curve has several, whatever else the table holds.
         cluster=rows["one_family" if rows["family"].nunique() >= MIN_FAMILIES else "one_run"].to_numpy(),
         final=rows["final"].to_numpy(dtype=bool),
-        n_items=items,
+        n_items=np.asarray(items, dtype=np.float64),
         log_ratio=np.log10((rows["tokens"] / rows["params"]).to_numpy(dtype=float)),
         family=rows["family"].to_numpy(dtype=object).astype(str),
         variant=rows["variant"].fillna("").to_numpy(dtype=object).astype(str),
