@@ -37,19 +37,21 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-# YAML 1.1 takes 1e19 for text unless it has a dot and a sign; people write it without.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
 class _Dumper(yaml.SafeDumper):
     """Keys in the order given, lists indented under their key."""
 
     def increase_indent(self, flow=False, indentless=False):
         return super().increase_indent(flow, False)
+
+
+# YAML 1.1 takes 1e19 for text unless it has a dot and a sign; people write it without. The dumper must
+# know it too, or a task named 1e19 would be written without quotes and read as a number.
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def number(value: float, digits: int = 6) -> str:

@@ -6,6 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+
+# The same examples on every run; a failure is shrunk but not explained, which takes minutes.
+settings.register_profile(
+    "stagewise",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+)
+settings.load_profile("stagewise")
 
 ROOT = Path(__file__).resolve().parents[1]
 
