@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsuite.display import print_json, print_table, progress, show
+from evalsuite.display import print_json, print_table, show
 from scaling.errors import OutOfDate, StagewiseError, UsageError
+from scaling.progress import progress_bar
 
 if TYPE_CHECKING:
     from evalsuite.suite import Suite
@@ -102,9 +103,9 @@ def build_command(
     chosen = Settings.read(settings) if settings else Settings()
     find_stage(stage, chosen)  # a stage that is none stops before minutes of reading
     text = _suite_text(output) if check and output else None
-    with progress("reading") as step:
+    with progress_bar("reading") as step:
         table = _read(scores, source, drop_bad, lambda done, total, _: step(done, total))
-    with progress("fitting") as step:
+    with progress_bar("fitting") as step:
         how = {"early_by": early_by, "held_out": held_out, "seed": seed, "replicates": replicates}
         built = build(table, stage, settings=chosen, progress=step, **how)  # pyright: ignore[reportArgumentType]
     command = _command(scores, stage, settings=settings, source=source, drop_bad=drop_bad, **how)

@@ -1,11 +1,9 @@
-"""Suites and progress on a terminal; nothing is loaded until it is shown."""
+"""Suites on a terminal; nothing is loaded until it is shown."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,18 +54,3 @@ def print_json(data: Suite | dict) -> None:
     """Print a suite or plain data as JSON."""
     plain = data if isinstance(data, dict) else data.model_dump(mode="json", by_alias=True)
     print(json.dumps(plain, ensure_ascii=False, indent=2))
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on stderr; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        one = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(one, completed=done, total=total)
