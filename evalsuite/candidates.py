@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-import pandas as pd
 
 from evalsuite.evidence import Chances, Evidence
 from scaling.classes import Classification, TaskClass
@@ -109,7 +108,7 @@ def candidates_of(table: ScoreTable, classification: Classification, stage: Stag
     groups = table.frame.groupby(["task", "metric", "shots"], dropna=False, sort=True)
     for named, scores in groups:
         task, metric, shots = named  # pyright: ignore[reportGeneralTypeIssues]
-        key = Key(str(task), str(metric), None if pd.isna(shots) else int(shots))  # pyright: ignore
+        key = Key.of(task, metric, shots)
         if key in classes:
             found.append(_fitted(classes[key], curves[key], stage, settings.threshold, settings.horizon))
             continue

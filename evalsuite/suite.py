@@ -26,12 +26,21 @@ class RunnerUp(Entry):
     dp: Share | None
 
 
-class Task(Entry):
-    """A task the suite scores: what to ask, how to score it, how much it weighs, and why it is here."""
+class Named(Entry):
+    """What says which scores an entry speaks of."""
 
     task: Text
     metric: Text
     shots: Shots
+
+    @property
+    def key(self) -> Key:
+        return Key(self.task, self.metric, self.shots)
+
+
+class Task(Named):
+    """A task the suite scores: what to ask, how to score it, how much it weighs, and why it is here."""
+
     cluster: Count
     weight: Annotated[float, Field(gt=0, le=1), AfterValidator(to_six)]
     items: Count | None
@@ -39,40 +48,22 @@ class Task(Entry):
     evidence: Evidence
     runner_up: RunnerUp | None
 
-    @property
-    def key(self) -> Key:
-        return Key(self.task, self.metric, self.shots)
 
-
-class HeldOut(Entry):
+class HeldOut(Named):
     """A task kept aside, so that a suite can be checked by what it was not chosen to show."""
 
-    task: Text
-    metric: Text
-    shots: Shots
     cluster: Count
     items: Count | None
     reason: Words
     evidence: Evidence
     runner_up: RunnerUp | None
 
-    @property
-    def key(self) -> Key:
-        return Key(self.task, self.metric, self.shots)
 
-
-class Dropped(Entry):
+class Dropped(Named):
     """A task with no place in the suite, by its best candidate; the audit lists all of them."""
 
-    task: Text
-    metric: Text
-    shots: Shots
     reason: Words
     evidence: Evidence | None
-
-    @property
-    def key(self) -> Key:
-        return Key(self.task, self.metric, self.shots)
 
 
 class StageRange(Bounds):

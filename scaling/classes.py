@@ -191,7 +191,7 @@ def _trending(curve: Curve, cut: float, level: float) -> np.ndarray:
         ends = curve.values(np.array(curve.span))
         rises = series.sign * (ends[:, 1] - ends[:, 0]) > 0
         return rises & (curve.trend.direction * series.sign > 0)
-    labels, index = np.unique(series.cluster, return_inverse=True)
+    index = series.cluster_index
     weights = curve.draws[:, index]
     total = np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
     seen = (curve.draws > 0).sum(axis=1)
@@ -199,7 +199,7 @@ def _trending(curve: Curve, cut: float, level: float) -> np.ndarray:
     dy = series.sign * (series.y - (weights @ series.y)[:, None] / total)
     spread = np.maximum((weights * dx * dx).sum(axis=1), 1e-300)
     slope = (weights * dx * dy).sum(axis=1) / spread
-    pull = (dx * (dy - slope[:, None] * dx)) @ (index[:, None] == np.arange(len(labels))).astype(float)
+    pull = (dx * (dy - slope[:, None] * dx)) @ (index[:, None] == np.arange(series.n_clusters)).astype(float)
     variance = (curve.draws * pull**2).sum(axis=1) * seen / np.maximum(seen - 1, 1)
     need = stats.t.isf(cut / 2, max(curve.trend.df, 1.0))
     # A draw of too few runs tests nothing.
@@ -265,8 +265,7 @@ def _at_ceiling(curve: Curve, settings: Settings) -> np.ndarray:
 
 def _tops(curve: Curve) -> Array:
     """The largest measured compute among the runs of each draw: it shows nothing beyond that."""
-    _, index = np.unique(curve.series.cluster, return_inverse=True)
-    return np.where(curve.draws[:, index] > 0, curve.series.x, -np.inf).max(axis=1)
+    return np.where(curve.draws[:, curve.series.cluster_index] > 0, curve.series.x, -np.inf).max(axis=1)
 
 
 def _on_plateau(curve: Curve, settings: Settings, windows: Windows, totals: Array) -> np.ndarray:

@@ -35,7 +35,7 @@ class Curve:
         tau: spread beyond sampling error, as a standard deviation in units of `scaling.noise.scale_of`.
         trend: slope test; `trend_q` its Benjamini-Hochberg adjusted p-value over the table.
         noise: what a score moves when nothing was learned.
-        bounds: lowest and highest value of each linear coefficient, as `scaling.fit.Box` states them.
+        bounds: lowest and highest value of each linear coefficient, as `scaling.box.Box` states them.
         free_floor: the lower end was fitted although chance is known, since the scores contradict it.
         bic: of each law tried, the constant included; lower is better.
     """
@@ -312,8 +312,8 @@ def cluster_draws(clusters: int, replicates: int, seed: int) -> Array:
 def _fit_group(series: list[Series], replicates: int, seed: int, book: NoiseBook) -> list[Curve]:
     x = series[0].x
     y = np.stack([one.y for one in series])
-    labels, index = np.unique(series[0].cluster, return_inverse=True)
-    draws = cluster_draws(len(labels), replicates, seed)
+    index = series[0].cluster_index
+    draws = cluster_draws(series[0].n_clusters, replicates, seed)
     if series[0].metric.family == "proportion":
         plan = plan_proportions(series, x, y)
     else:

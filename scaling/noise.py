@@ -24,7 +24,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of one series, as standard deviations in the units of the score.
+    """Noise of one series, as standard deviations.
 
     Every figure is a multiple of the metric's own scale at the level in question (see `scale_of`): the
     score itself for bits and losses, the binomial spread sqrt(p (1 - p)) for proportions, since noise
@@ -84,12 +84,12 @@ def checkpoint_noise(table: ScoreTable, *, last: int = LAST) -> pd.DataFrame:
     Example:
         >>> checkpoint_noise(table, last=8)      # doctest: +SKIP
     """
-    frame = with_runs(table.frame)
-    return _checkpoint_noise(frame[(frame["flops"] > 0).fillna(False)], last)
+    return _checkpoint_noise(with_runs(table.frame), last)
 
 
 def _checkpoint_noise(frame: pd.DataFrame, last: int) -> pd.DataFrame:
     names = ["task", "metric", "shots"]
+    frame = frame[(frame["flops"] > 0).fillna(False)]
     frame = frame.assign(shots=frame["shots"].astype("Int64").fillna(-1))
     frame = frame.sort_values([*names, "run", "flops"], kind="stable")
     groups = [*names, "run"]
@@ -154,7 +154,7 @@ def _repeat_noise(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _key(index: tuple) -> Key:
     task, metric, shots = index
-    return Key(str(task), str(metric), None if shots < 0 else int(shots))
+    return Key.of(task, metric, None if shots < 0 else shots)
 
 
 class NoiseBook:
@@ -162,7 +162,7 @@ class NoiseBook:
 
     def __init__(self, table: ScoreTable, *, last: int = LAST) -> None:
         frame = with_runs(table.frame)
-        self._checkpoint = _checkpoint_noise(frame[(frame["flops"] > 0).fillna(False)], last)
+        self._checkpoint = _checkpoint_noise(frame, last)
         self._repeats = _repeat_noise(frame)
 
     def of(self, series: Series, fitted: Array, parameters: int) -> Noise:

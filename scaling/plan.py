@@ -21,7 +21,7 @@ class Plan:
     """Law, bounds and weights of one series.
 
     Attributes:
-        shape: the law. low, high: bounds of its linear pair, as `scaling.fit.Box` states them.
+        shape: the law. low, high: bounds of its linear pair, as `scaling.box.Box` states them.
         weights: of the points, [n]. tau: spread beyond sampling error, in units of `scale_of`.
         free_floor: the floor is fitted although chance is known.
         bic: of each law tried.
@@ -39,6 +39,11 @@ class Plan:
 def _bic(sse: Array, runs: int, parameters: int | Array) -> Array:
     """BIC with as many observations as runs: checkpoints of one run are no independent evidence."""
     return runs * np.log(np.maximum(sse, 1e-300)) + parameters * np.log(runs)
+
+
+def _bic_of_constant(y: Array, weights: Array, runs: int) -> Array:
+    mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
+    return _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
 
 
 def plan_proportions(series: list[Series], x: Array, y: Array) -> list[Plan]:
@@ -84,8 +89,7 @@ def plan_proportions(series: list[Series], x: Array, y: Array) -> list[Plan]:
     # The symmetric curve from chance stands unless another is strongly better.
     handicap = np.where(np.arange(4) == 0, 0.0, STRONG if runs >= 8 else np.inf)
     pick = (bics + handicap[:, None]).argmin(axis=0)
-    mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    bic_flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
+    bic_flat = _bic_of_constant(y, weights, runs)
     out = []
     for i, best in enumerate(pick):
         shape, box, loose = options[best]
@@ -134,9 +138,9 @@ def plan_losses(series: list[Series], x: Array, y: Array) -> list[Plan]:
     if runs >= 8:
         shapes.append(BrokenPower())
     results = []
+    # A loss of zero must not own the fit: nothing weighs more than a hundredth of the median would.
+    smallest = np.maximum(0.01 * np.median(y, axis=1, keepdims=True), 1e-12)
     for shape in shapes:
-        # A loss of zero must not own the fit: nothing weighs more than a hundredth of the median would.
-        smallest = np.maximum(0.01 * np.median(y, axis=1, keepdims=True), 1e-12)
         weights = 1.0 / np.maximum(y, smallest) ** 2
         huber = np.ones_like(y)
         for _ in range(4):
@@ -148,9 +152,7 @@ def plan_losses(series: list[Series], x: Array, y: Array) -> list[Plan]:
             huber = np.minimum(1.0, HUBER * scale / np.maximum(residual, 1e-300))
         results.append((weights * huber, (weights * huber * (y - fitted) ** 2).sum(axis=1), residual))
     bics = [_bic(sse, runs, 3 + i) for i, (_, sse, _) in enumerate(results)]
-    weights = results[0][0]
-    mean = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    flat = _bic((weights * (y - mean[:, None]) ** 2).sum(axis=1), runs, 1)
+    flat = _bic_of_constant(y, results[0][0], runs)
     out = []
     for i in range(len(y)):
         pick = 1 if len(shapes) > 1 and bics[0][i] - bics[1][i] > STRONG else 0

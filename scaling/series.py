@@ -29,6 +29,11 @@ class Key(NamedTuple):
     metric: str
     shots: int | None
 
+    @classmethod
+    def of(cls, task: object, metric: object, shots: object) -> Key:
+        """The key of a group of score rows, whose shots may be NA."""
+        return cls(str(task), str(metric), None if pd.isna(shots) else int(shots))  # pyright: ignore
+
     def __str__(self) -> str:
         shots = "" if self.shots is None else f", {self.shots}-shot"
         return f"{self.task} ({self.metric}{shots})"
@@ -67,6 +72,11 @@ class Series:
     @property
     def n_clusters(self) -> int:
         return len(np.unique(self.cluster))
+
+    @property
+    def cluster_index(self) -> np.ndarray:
+        """Position of each point's cluster among the sorted labels, [n]: a column of cluster draws."""
+        return np.unique(self.cluster, return_inverse=True)[1]
 
     @property
     def sign(self) -> float:
@@ -128,8 +138,7 @@ def series_of(
     frame["one_family"] = frame.groupby("family", sort=True).ngroup()
     found = []
     for (task, metric, shots), rows in frame.groupby(["task", "metric", "shots"], dropna=False, sort=True):
-        known = None if pd.isna(shots) else int(shots)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        key = Key(str(task), str(metric), known)
+        key = Key.of(task, metric, shots)
         series = _series(key, rows, points, facts(key.task))
         if len(series.x) < MIN_POINTS:
             omissions.append(Omission(f"{len(series.x)} point(s), {MIN_POINTS} needed", str(key), len(rows)))
