@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,22 @@ import typer
 
 from scaling.console import Commands, note, print_json, print_table
 from scaling.errors import UsageError
+from scaling.options import (
+    DropBad,
+    EarlyBy,
+    Json,
+    Kind,
+    Metric,
+    Points,
+    PointsOption,
+    Replicates,
+    Scores,
+    Seed,
+    Source,
+    StageOption,
+    Task,
+    Threshold,
+)
 from scaling.progress import progress_bar
 
 # Everything heavy is imported inside the commands: --help answers at once.
@@ -22,61 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="At which training compute does a benchmark tell a better model from a worse one?",
 )  # fmt: skip
-
-
-class Points(StrEnum):
-    """Which checkpoints make a curve."""
-
-    auto = "auto"
-    final = "final"
-    all = "all"
-
-
-class Kind(StrEnum):
-    """What to draw."""
-
-    windows = "windows"
-    curve = "curve"
-    clusters = "clusters"
-
-
-Scores = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="SCORES...", help="Parquet or CSV of scores, or any result files, folders, archives."
-    ),
-]
-StageOption = Annotated[
-    str | None, typer.Option("--stage", metavar="LO..HI", help="Compute interval in question, in FLOPs.")
-]
-EarlyBy = Annotated[
-    float | None,
-    typer.Option(
-        "--early-by", metavar="FLOPS", help="A window open by then is early; the end of --stage where absent."
-    ),
-]
-PointsOption = Annotated[
-    Points,
-    typer.Option("--points", help="Checkpoints of a curve: last ones where enough runs have one (auto)."),
-]
-Metric = Annotated[
-    list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; * and ? match.")
-]
-Task = Annotated[
-    list[str] | None, typer.Option("--task", metavar="NAME", help="Only these tasks; * and ? match.")
-]
-Source = Annotated[
-    list[str] | None, typer.Option("--source", metavar="NAME", help="Only these sources; * and ? match.")
-]
-Threshold = Annotated[
-    float, typer.Option(help="Decision probability that makes a task informative, above 0.5 and below 1.")
-]
-Replicates = Annotated[int, typer.Option(help="Bootstrap draws.")]
-Seed = Annotated[int, typer.Option(help="Of the draws.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DropBad = Annotated[
-    bool, typer.Option("--drop-bad", help="Keep the good rows of a bad table, and list the others.")
-]
 
 
 @app.command()
