@@ -33,6 +33,10 @@ class BadScores(StagewiseError):
         super().__init__(message)
         self.problems = problems
 
+    def __reduce__(self):
+        # Exceptions are pickled with `args` alone; a worker process has to send the problems too.
+        return type(self), (self.args[0], self.problems)
+
 
 class UnknownFormat(StagewiseError):
     """No reader recognises a file."""
