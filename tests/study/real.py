@@ -13,6 +13,9 @@ ARCHIVES = {
     "olmo_ladder": "olmo_ladder_190M-1B.tar.zst",
     "openlm_scaling": "openlm_scaling.tar.zst",
     "pythia": "pythia_evals.tar.zst",
+    "gemstones": "gemstones.tar.zst",
+    "obsscaling": "obsscaling_eval_results.tar.zst",
+    "sloth": "sloth_data.tar.zst",
 }
 
 
