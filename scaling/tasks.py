@@ -145,3 +145,28 @@ def task_info(task: str, source: str | None = None) -> TaskInfo:
 def known_tasks() -> tuple[str, ...]:
     """The names that `scaling/facts/benchmarks.csv` describes."""
     return tuple(_infos())
+
+
+@cache
+def _benchmarks() -> dict[str, str]:
+    """Benchmark of each task; a part (`MMLU anatomy`) belongs to the whole where the table has the whole."""
+    named = {row["task"]: row["benchmark"] for row in rows("tasks.csv")}
+    known = set(named.values())
+
+    def whole(name: str) -> str:
+        words = name.split(" ")
+        return next(head for i in range(len(words)) if (head := " ".join(words[: i + 1])) in known)
+
+    return {task: whole(name) for task, name in named.items()}
+
+
+def benchmark_of(task: str) -> str:
+    """Whose questions a task asks, by `scaling/facts/tasks.csv`; the task's own name where unknown.
+
+    Splits, answer formats and subjects of one benchmark share their benchmark.
+
+    Example:
+        >>> benchmark_of("arc_easy"), benchmark_of("never_heard_of_it")
+        ('ARC-Easy', 'never_heard_of_it')
+    """
+    return _benchmarks().get(task, task)
