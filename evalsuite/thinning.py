@@ -1,0 +1,160 @@
+"""Which tasks to keep, and how many items of each, when evaluation may cost so much and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalsuite.objective import Moments, Objective, balanced, moments
+from scaling.laws import Array
+
+FEWEST = 50  # items a task keeps at least
+STRENGTHS = (0.3, 0.6, 0.9)  # of the shrinkage, tried by cross-validation
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the candidates cost.
+
+    Attributes:
+        items: of each, [K]. per_item: tokens of one item, [K].
+        kept: candidates that must stay with all their items, [K].
+        whole: a task is scored with all its items or not at all.
+    """
+
+    items: Array
+    per_item: Array
+    kept: np.ndarray
+    whole: bool = False
+
+    @property
+    def full(self) -> float:
+        """Tokens of everything."""
+        return float((self.items * self.per_item).sum())
+
+    def of(self, index: np.ndarray) -> Offer:
+        """Some of the candidates, by position."""
+        return Offer(self.items[index], self.per_item[index], self.kept[index], self.whole)
+
+    def cost(self, items: Array) -> float:
+        """Tokens of so many items of each."""
+        return float((items * self.per_item).sum())
+
+
+def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> Array:
+    """Items of each candidate under a budget, [K]; 0 drops it.
+
+    A suite's score is the mean over its benchmarks; its correlation with the benchmarks outside is
+
+        r = sum_t w_t pull_t / sqrt(spread * (w' rho w + sum_t w_t^2 s_t (N_t / n_t - 1)))
+
+    with s_t the share of sampling noise at all N_t items and n_t the items asked. Starting from everything,
+    the step that costs least of log r per token saved is taken until the budget is met: dropping a task, or
+    halving its items (to `FEWEST` at least). Going backwards keeps variety that a forward choice,
+    which believes each early gain, never gets to; redundant tasks go first because dropping one of
+    two tasks that say the same changes r least.
+
+    Args:
+        known: of the objective. budget: tokens.
+    """
+    items = offer.items.astype(float).copy()
+    on = np.ones(len(items), dtype=bool)
+    noise = objective.sampling
+    while offer.cost(items) > budget * (1 + 1e-9):
+        at = np.flatnonzero(on)
+        free = ~offer.kept[at]
+        weights = _without_each(objective.benchmarks[at])
+        rho = known.rho[np.ix_(at, at)]
+        extra = noise[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
+        pull = weights @ known.pull[at]
+        spread = ((weights @ rho) * weights).sum(axis=1) + (weights**2) @ extra
+        value = _log_agreement(pull, spread)
+        cost = items[at] * offer.per_item[at]
+        steps = []
+        if len(at) > 1 and free.any():
+            loss = np.where(free, (value[0] - value[1:]) / cost, np.inf)
+            steps.append((float(loss.min()), at[int(loss.argmin())], 0.0))
+        if not offer.whole:
+            fewer = np.maximum(items[at] / 2, np.minimum(FEWEST, items[at]))
+            can = free & (fewer < items[at])
+            if can.any():
+                more = weights[0] ** 2 * noise[at] * (offer.items[at] / fewer - offer.items[at] / items[at])
+                drop = value[0] - _log_agreement(np.full(len(at), pull[0]), spread[0] + more)
+                saved = np.where(can, (items[at] - fewer) * offer.per_item[at], 1.0)
+                loss = np.where(can, drop / saved, np.inf)
+                best = int(loss.argmin())
+                steps.append((float(loss[best]), at[best], float(np.floor(fewer[best]))))
+        if not steps:
+            break
+        _, task, left = min(steps)
+        items[task] = left
+        on[task] = left > 0
+    return items
+
+
+def _log_agreement(pull: Array, spread: Array) -> Array:
+    return np.log(np.maximum(pull, 1e-9)) - 0.5 * np.log(np.maximum(spread, 1e-12))
+
+
+def _without_each(benchmarks: np.ndarray) -> Array:
+    """Balanced weights of all tasks, then with each one left out, [1 + k, k]."""
+    count = len(benchmarks)
+    there = np.vstack([np.ones(count), 1.0 - np.eye(count)])
+    alike = (benchmarks[:, None] == benchmarks[None, :]).astype(float)
+    weights = there / np.maximum(there @ alike, 1.0)
+    return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+
+
+def folds_of(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which fold each group label belongs to, for labels 0..max; groups stay whole."""
+    labels = np.unique(groups)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    fold = np.zeros(int(labels.max()) + 1, dtype=int)
+    fold[labels[order]] = np.arange(len(labels)) % count
+    return fold
+
+
+def split(objective: Objective, fold: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from (no group of theirs in fold k) and rows held out (one or both), as masks."""
+    inside = fold[objective.groups] == k
+    return ~inside.any(axis=1), inside.any(axis=1)
+
+
+def choose(objective: Objective, offer: Offer, budget: float, *, seed: int = 0) -> tuple[Array, float]:
+    """`thin` with the strength of the shrinkage set by cross-validation over recipes or runs.
+
+    Of `STRENGTHS` the strongest whose held-out agreement is within one standard error of the best (Breiman
+    et al. 1984), so that doubt keeps variety.
+
+    Returns:
+        Items of each candidate, [K], and the strength.
+    """
+    fold = folds_of(objective.groups, FOLDS, seed)
+    found = np.full((len(STRENGTHS), FOLDS), np.nan)
+    for k in range(FOLDS):
+        learn, held = split(objective, fold, k)
+        if learn.sum() < 4 or held.sum() < 2:
+            continue
+        test = moments(objective.rows(held), 0.0)
+        for i, strength in enumerate(STRENGTHS):
+            items = thin(objective, moments(objective.rows(learn), strength), offer, budget)
+            found[i, k] = _agreement(objective, test, offer, items)
+    known = np.isfinite(found).all(axis=0)
+    strength = STRENGTHS[-1]
+    if known.sum() >= 2:
+        mean = found[:, known].mean(axis=1)
+        best = int(mean.argmax())
+        error = found[best, known].std(ddof=1) / np.sqrt(known.sum())
+        strength = max(s for s, value in zip(STRENGTHS, mean, strict=True) if value >= mean[best] - error)
+    return thin(objective, moments(objective, strength), offer, budget), strength
+
+
+def _agreement(objective: Objective, known: Moments, offer: Offer, items: Array) -> float:
+    """Correlation of a suite with what is outside it, as `thin` states it."""
+    at = np.flatnonzero(items > 0)
+    weights = balanced(objective.benchmarks[at])
+    extra = objective.sampling[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
+    spread = weights @ known.rho[np.ix_(at, at)] @ weights + (weights**2) @ extra
+    return float(weights @ known.pull[at] / np.sqrt(max(spread, 1e-12) * known.spread))
