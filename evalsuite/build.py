@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
 
 from evalsuite.candidates import candidates_of
+from evalsuite.economy import Budget, Economy, ObjectiveName, economise
+from evalsuite.record import budget_line, decision_line, quality_line, stability_line
 from evalsuite.select import Decision, Selection, select
 from evalsuite.settings import Settings, find_stage
+from evalsuite.stability import Stability, leave_families_out
 from evalsuite.suite import (
     Cluster,
     Dropped,
@@ -25,6 +28,8 @@ from evalsuite.suite import (
 )
 from scaling.classes import Classification, classify
 from scaling.errors import UsageError
+from scaling.item_sizes import ItemSize
+from scaling.items import ItemScores
 from scaling.scores import ScoreTable
 from scaling.stage import Stage
 
@@ -46,11 +51,15 @@ class Built:
         audit: one row per candidate (task, metric, shots): `decision` (kept, held-out, dropped), `reason`
             and the figures.
         classification: classes, curves and omissions behind it.
+        economy: costs, and how choosing like this holds up. stability: without each family; None where that
+            was not asked for.
     """
 
     suite: Suite
     audit: pd.DataFrame
     classification: Classification = field(repr=False)
+    economy: Economy = field(repr=False)
+    stability: Stability | None = field(default=None, repr=False)
 
     def to_frame(self) -> pd.DataFrame:
         """The audit."""
@@ -67,11 +76,21 @@ def build(
     early_by: float | None = None,
     settings: Settings | None = None,
     held_out: bool = True,
+    objective: ObjectiveName | None = None,
+    budget: Budget | str | None = None,
+    whole: bool = False,
+    measured: Mapping[str, ItemSize] | None = None,
+    items: Sequence[ItemScores] = (),
+    stability: bool = False,
     seed: int = 0,
     replicates: int = 200,
+    jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Built:
     """Build the suite of a stage. The same input gives the same suite, byte for byte in its file.
+
+    Every suite states what it costs and, where recipes have runs in the stage and above it, how often the
+    small ones are ordered as the large ones.
 
     Args:
         table: the scores.
@@ -79,7 +98,15 @@ def build(
         early_by: FLOPs by which a window must be open to count as early; the stage's upper end where absent.
         settings: thresholds and overrides; the defaults where absent.
         held_out: keep one task per cluster aside.
-        seed, replicates: of the bootstrap.
+        objective: `clusters` (each cluster weighs the same) or `decision-accuracy` (tasks, items and weights
+            that keep the suite in agreement with what is outside it; see `evalsuite.economy.economise`);
+            the latter where a budget is given, else the former.
+        budget: `20%` of the cost of all that qualifies, or tokens per model.
+        whole: under a budget, ask all items of a task or none.
+        measured: sizes of items at hand (`evalsuite.cost.measure_items`); the facts table where absent.
+        items: per-item results, which choose the items of a task that is asked in part.
+        stability: classify and select again without each family.
+        seed, replicates: of the bootstrap. jobs: workers for the stability.
         progress: called with (curves done, curves).
 
     Returns:
@@ -111,17 +138,36 @@ def build(
         progress=progress,
     )
     candidates = candidates_of(table, classification, interval)
-    selection = select(candidates, classification.curves, settings, held_out=held_out, seed=seed)
+    qualified = select(candidates, classification.curves, settings, held_out=held_out, seed=seed)
+    limit = Budget.parse(budget) if isinstance(budget, str) else budget
+    aim: ObjectiveName = objective or ("decision-accuracy" if limit else "clusters")
+    if limit is not None and aim == "clusters":
+        raise UsageError("budget: goes with the objective decision-accuracy; drop one of the two")
+    selection, economy = economise(
+        qualified, table, interval, objective=aim, budget=limit, whole=whole, measured=measured, items=items,
+        seed=seed,
+    )  # fmt: skip
+    steady = None
+    if stability:
+        steady = leave_families_out(
+            table, classification, qualified, interval, settings, held_out=held_out, jobs=jobs
+        )
     used = {
-        "clusters": settings.clusters, "coverage": settings.coverage, "held_out": held_out,
-        "horizon": settings.horizon, "level": settings.level, "min_cluster": settings.min_cluster,
+        "budget": None if limit is None else str(limit), "clusters": settings.clusters,
+        "coverage": settings.coverage, "held_out": held_out, "horizon": settings.horizon,
+        "level": settings.level, "min_cluster": settings.min_cluster, "objective": aim,
         "points": settings.points, "replicates": replicates, "seed": seed, "threshold": settings.threshold,
+        "whole": whole,
     }  # fmt: skip
     suite = Suite(
         format=1,
         stage=StageRange(name=name, low=interval.low, high=interval.high),
         early_by=classification.settings.early_by,
         criterion=selection.criterion,
+        budget=budget_line(economy, aim),
+        quality=quality_line(economy, aim),
+        decisions=decision_line(selection, table, interval, seed),
+        stability=None if steady is None else stability_line(steady),
         clusters=_clusters(selection),
         tasks=tuple(_task(item) for item in _ordered(selection, "kept")),
         held_out=tuple(_held_out(item) for item in _ordered(selection, "held-out")),
@@ -134,7 +180,7 @@ def build(
             versions=versions(),
         ),
     )
-    return Built(suite, _audit(selection), classification)
+    return Built(suite, _audit(selection), classification, economy, steady)
 
 
 def versions() -> dict[str, str]:
@@ -164,16 +210,21 @@ def _clusters(selection: Selection) -> tuple[Cluster, ...]:
             for item in selection.decisions
             if item.cluster == number
         }
-        out.append(Cluster(cluster=number, format=" + ".join(sorted(formats)), weight=1.0 / len(numbers)))
+        weight = sum(item.weight or 0.0 for item in kept if item.cluster == number)
+        out.append(Cluster(cluster=number, format=" + ".join(sorted(formats)), weight=weight))
     return tuple(out)
 
 
 def _task(item: Decision) -> Task:
     evidence = item.candidate.evidence
     assert evidence is not None and item.cluster is not None and item.weight is not None
+    total = item.candidate.items or (item.cost.items if item.cost else None)
+    part = item.asked is not None and total is not None and item.asked < total
     return Task(
-        **item.key._asdict(), cluster=item.cluster, weight=item.weight, items=item.candidate.items,
-        reason=item.reason, evidence=evidence, runner_up=_runner_up(item),
+        **item.key._asdict(), cluster=item.cluster, weight=item.weight,
+        items=item.asked if part else item.candidate.items, of=total if part else None,
+        cost=max(item.cost.tokens, 1) if item.cost else None, basis=item.cost.basis if item.cost else None,
+        item_ids=item.named, reason=item.reason, evidence=evidence, runner_up=_runner_up(item),
     )  # fmt: skip
 
 
@@ -233,7 +284,8 @@ def _audit(selection: Selection) -> pd.DataFrame:
         one, klass, p = item.candidate, item.candidate.klass, item.candidate.p
         row = {
             **item.key._asdict(), "decision": item.verdict, "reason": item.reason, "cluster": item.cluster,
-            "weight": item.weight, "class": klass.klass if klass else None,
+            "weight": item.weight, "items": item.asked or one.items,
+            "cost": item.cost.tokens if item.cost else None, "class": klass.klass if klass else None,
             **({f"p_{name}": value for name, value in p.model_dump().items()} if p else {}),
             "dp": one.dp, "covers": one.covers, "measured": one.measured, "closes": one.closes,
         }  # fmt: skip
@@ -241,7 +293,7 @@ def _audit(selection: Selection) -> pd.DataFrame:
             row |= {name: getattr(klass, name) for name in _FIGURES}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    for name in ("shots", "cluster", "n_points", "n_runs"):
+    for name in ("shots", "cluster", "items", "cost", "n_points", "n_runs"):
         if name in frame:
             frame[name] = frame[name].astype("Int64")
     return frame

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Suites of benchmarks for the stages of a training run, built from scores.",
 )
+
+
+class Objective(StrEnum):
+    """What the tasks of a suite are chosen for."""
+
+    clusters = "clusters"
+    decision_accuracy = "decision-accuracy"
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -83,6 +93,29 @@ def build_command(
         Path | None, typer.Option(help="CSV of every candidate: kept or dropped, and why.")
     ] = None,
     held_out: Annotated[bool, typer.Option(help="Keep one task per cluster aside.")] = True,
+    budget: Annotated[
+        str | None, typer.Option(help="What one model may cost: 20% of all that qualifies, or tokens (5e6).")
+    ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option(help="What is chosen for: decision-accuracy with a budget, else clusters."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Under a budget, ask all items of a task or none.")
+    ] = False,
+    items_at: Annotated[
+        Path | None, typer.Option("--items", help="Folder of task JSONL files: costs are measured there.")
+    ] = None,
+    item_scores: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Per-item results (.npz): they choose items of a task asked in part. Repeatable."
+        ),
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-families-out", help="Classify and select again without each family.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="Workers for that; -1 for all cores.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     replicates: Annotated[int, typer.Option(min=20, help="Bootstrap draws per curve.")] = 200,
     source: Annotated[
@@ -94,21 +127,36 @@ def build_command(
     """Build the suite of a stage from scores, with the evidence for each task.
 
     Example: [bold]evalsuite build --scores scores.parquet --stage 1e19..1e21 -o suites/mid.yaml[/bold]
+
+    Within a budget: [bold]evalsuite build --scores scores.parquet --stage mid --budget 20% -o mid.yaml[/bold]
     """
     from evalsuite.build import build
+    from evalsuite.command import command_of
+    from evalsuite.economy import Budget
     from evalsuite.settings import Settings, find_stage
 
     if check and output is None:
         raise UsageError("--check: say which file to check with -o FILE")
     chosen = Settings.read(settings) if settings else Settings()
-    find_stage(stage, chosen)  # a stage that is none stops before minutes of reading
+    find_stage(stage, chosen)  # what is no stage or no budget stops before minutes of reading
+    limit = None if budget is None else Budget.parse(budget)
     text = _suite_text(output) if check and output else None
     with progress_bar("reading") as step:
         table = _read(scores, source, drop_bad, lambda done, total, _: step(done, total))
+    measured, asked = _at_hand(items_at, item_scores, table)
+    aim = None if objective is None else objective.value
     with progress_bar("fitting") as step:
-        how = {"early_by": early_by, "held_out": held_out, "seed": seed, "replicates": replicates}
-        built = build(table, stage, settings=chosen, progress=step, **how)  # pyright: ignore[reportArgumentType]
-    command = _command(scores, stage, settings=settings, source=source, drop_bad=drop_bad, **how)
+        built = build(
+            table, stage, early_by=early_by, settings=chosen, held_out=held_out, objective=aim, budget=limit,
+            whole=whole, measured=measured, items=asked, stability=leave_out, seed=seed,
+            replicates=replicates, jobs=jobs, progress=step,
+        )  # fmt: skip
+    command = command_of(
+        scores, stage=stage, early_by=early_by, settings=settings, source=source, seed=seed or None,
+        replicates=None if replicates == 200 else replicates, held_out=held_out, drop_bad=drop_bad,
+        budget=budget, objective=aim, whole=whole, items=items_at, item_scores=item_scores,
+        leave_families_out=leave_out,
+    )  # fmt: skip
     if audit is not None:
         from scaling.files import replacing
 
@@ -202,32 +250,18 @@ def _read(scores: list[str], sources: list[str] | None, drop_bad: bool, progress
     return table.where(names.isin(sources), "another source (--source)")
 
 
-def _command(
-    scores: list[str], stage: str, *, settings: Path | None, source: list[str] | None, **rest
-) -> str:
-    """The call that builds the suite again.
+def _at_hand(folder: Path | None, paths: list[Path] | None, table: ScoreTable):
+    """Sizes of the items in a folder, and per-item results with their compute from the table."""
+    measured, results = None, []
+    if folder is not None:
+        from evalsuite.cost import measure_items
 
-    Paths are relative to the working folder, so that no committed file names a place on a machine.
-    """
-    parts = ["evalsuite", "build"]
-    for path in scores:
-        parts += ["--scores", _relative(path)]
-    parts += ["--stage", stage]
-    if rest["early_by"] is not None:
-        parts += ["--early-by", f"{rest['early_by']!r}"]
-    if settings is not None:
-        parts += ["--settings", _relative(settings)]
-    for name in source or ():
-        parts += ["--source", name]
-    parts += ["--seed", str(rest["seed"])] if rest["seed"] else []
-    parts += ["--replicates", str(rest["replicates"])] if rest["replicates"] != 200 else []
-    parts += [] if rest["held_out"] else ["--no-held-out"]
-    parts += ["--drop-bad"] if rest["drop_bad"] else []
-    return shlex.join(parts)
+        measured = measure_items(folder)
+    for path in paths or ():
+        from scaling.items import ItemScores
 
-
-def _relative(path: str | Path) -> str:
-    return os.path.relpath(path) if os.path.isabs(path) else str(path)
+        results.append(ItemScores.read(path, table))
+    return measured, results
 
 
 # --- telling --------------------------------------------------------------------------------------

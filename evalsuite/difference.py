@@ -21,7 +21,8 @@ class Move:
 
     Attributes:
         task: its name.
-        what: "added", "removed", "held out", "no longer held out", "metric", "shots", "cluster", "weight".
+        what: "added", "removed", "held out", "no longer held out", "metric", "shots", "cluster", "items",
+            "weight".
         before, after: where it stood and stands.
         because: the figures that changed, or the reason the second suite gives.
     """
@@ -138,6 +139,8 @@ def _move(
         return Move(
             task, "cluster", f"cluster {old.cluster}", f"cluster {new.cluster}", "it ranks models otherwise"
         )
+    if isinstance(old, Task) and isinstance(new, Task) and old.items != new.items:
+        return Move(task, "items", str(old.items), str(new.items), "the budget is spent otherwise")
     if isinstance(old, Task) and isinstance(new, Task) and abs(old.weight - new.weight) > 1e-5:
         why = _weight_reason(old, new, *suites)
         return Move(task, "weight", number(old.weight, 3), number(new.weight, 3), why)

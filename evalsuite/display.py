@@ -7,11 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evalsuite.findings import DecisionLine, QualityLine
     from evalsuite.suite import Suite
 
 
 def show(suite: Suite) -> None:
-    """Print a suite as a table, by cluster."""
+    """Print a suite as a table, by cluster, and what is known of it as a whole."""
     print(f"stage {suite.stage} FLOPs, early by {suite.early_by:g}; {suite.criterion}")
     from evalsuite.suite import Task
 
@@ -20,15 +21,84 @@ def show(suite: Suite) -> None:
         for item in items:
             one = item.evidence
             p = max(one.p.early, one.p.late) if one.p else None
-            weight = f"{item.weight:.3g}" if isinstance(item, Task) else ""
+            scored = isinstance(item, Task)
+            weight = f"{item.weight:.3g}" if scored else ""
+            asked = "" if item.items is None else f"{item.items:,}"
+            if scored and item.of is not None:
+                asked += f" of {item.of:,}" + (" (named)" if item.item_ids else "")
+            cost = f"{item.cost:,}" if scored and item.cost is not None else ""
             opens = ("<" if one.before_data else "") + _figure(one.opens)
             shots = "" if item.shots is None else str(item.shots)
-            place = (str(item.cluster), item.task, item.metric, shots, role, weight)
+            place = (str(item.cluster), item.task, item.metric, shots, role, weight, asked, cost)
             rows.append((*place, one.klass, _figure(p), opens, _figure(one.closes), _figure(one.dp)))
     rows.sort(key=lambda row: int(row[0]))
-    head = ("cluster", "task", "metric", "shots", "", "weight", "class", "p", "opens", "closes", "DP")
+    head = (
+        "cluster", "task", "metric", "shots", "", "weight", "items", "tokens", "class", "p", "opens",
+        "closes", "DP",
+    )  # fmt: skip
     print_table(head, rows)
     print(f"{len(suite.dropped)} task(s) dropped, each with its reason in the file")
+    for line in findings(suite):
+        print(line)
+
+
+def findings(suite: Suite) -> list[str]:
+    """Cost, quality, decisions and stability of a suite, a line each."""
+    lines = []
+    if (one := suite.budget) is not None:
+        counts = {"measured": one.measured, "from facts": one.facts, "assumed": one.assumed}
+        known = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        asked = f" (budget {one.budget})" if one.budget else ""
+        lines.append(
+            f"cost: {one.tokens:,} tokens per model, {one.tokens / one.full:.0%} of {one.full:,}{asked}; "
+            f"item sizes {known}"
+        )
+    if (two := suite.quality) is not None:
+        lines.append(_quality(two))
+    if (three := suite.decisions) is not None:
+        lines.append(_decisions(three))
+    if (four := suite.stability) is None:
+        lines.append("stability: not measured (build with --leave-families-out)")
+    elif four.changed is None:
+        lines.append(f"stability: no family can be left out: {four.note}")
+    else:
+        lines.append(
+            f"stability: without one of {four.families} families {four.changed:.1%} of the classes change on "
+            f"average, {four.worst_changed:.1%} without {four.worst}; {four.unstable:.0%} of the tasks "
+            f"change class without some family; {four.places:.2g} tasks enter or leave the suite on average"
+            + (f" ({four.note})" if four.note else "")
+        )
+    return lines
+
+
+def _quality(one: QualityLine) -> str:
+    if not one.choices:
+        return f"quality: not measured: {one.note}"
+    told = ", ".join(
+        f"{way.choice} {way.agreement:.2f} [{way.low:.2f}, {way.high:.2f}] at {way.cost:.0%} of the cost"
+        for way in one.choices
+    )
+    gap = one.against_all or (0.0, 0.0, 0.0)
+    return (
+        f"quality ({one.measure}, models and benchmarks held out, {one.groups} runs or recipes): {told}; "
+        f"suite less all tasks {gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]; above {one.above:.0%} of the "
+        f"equally costly random suites (95th percentile of random choosing: {one.random_mean_high:.2f})"
+    )
+
+
+def _decisions(one: DecisionLine) -> str:
+    if one.share is None:
+        return f"decision accuracy: not measured: {one.note}"
+    rest = ", ".join(
+        f"{name} {value:.2f}"
+        for name, value in (("all tasks", one.all_tasks), ("random tasks", one.random))
+        if value is not None
+    )
+    return (
+        f"decision accuracy, stage against larger runs: {one.share:.2f} [{one.low:.2f}, {one.high:.2f}] of "
+        f"{one.pairs} pairs of {one.recipes} recipes ({one.refused} refused); {rest}"
+        + (f"; {one.note}" if one.note else "")
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -27,6 +27,10 @@ class Line(dict):
     """A mapping that is written on one line."""
 
 
+class Items(list):
+    """A list that is written on one line."""
+
+
 class _Loader(yaml.SafeLoader):
     """The safe loader, without aliases (a few lines of them can stand for gigabytes)."""
 
@@ -72,6 +76,10 @@ _Dumper.add_representer(
 _Dumper.add_representer(
     Line,
     lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=True),
+)
+_Dumper.add_representer(
+    Items,
+    lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True),
 )
 
 

@@ -22,6 +22,10 @@ from scaling.tasks import TaskInfo, benchmark_of, task_info
 
 Kind = Literal["decision accuracy", "latent agreement"]
 KNOWN = 0.5  # share of the tasks a row must hold to count
+MOST_SAMPLING = 0.95  # of a column's variance: some of it is always more than item noise
+# Standard deviation between items of the difference of two models' loss, as a share of the mean loss:
+# median of nine benchmarks (0.09 to 0.5), from `python -m tests.study items-needed`.
+ITEM_SPREAD = 0.25
 BETWEEN = 0.02  # correlation that tasks are taken to have at least, on average
 
 
@@ -153,10 +157,11 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
         column = pd.Series(residual, index=index)
         columns[i] = column[~column.index.duplicated()]
         items = series.n_items[np.isfinite(series.n_items)]
-        share = 0.0
-        if series.metric.family == "proportion" and len(items) and residual.var() > 0:
-            # In units of the binomial spread the sampling variance is 1 / items.
-            share = min(1.0 / float(np.median(items)) / residual.var(), 0.95)
+        share = MOST_SAMPLING
+        if len(items) and residual.var() > 0:
+            # In units of the binomial spread the variance of one item is one.
+            one = 1.0 if series.metric.family == "proportion" else ITEM_SPREAD**2
+            share = min(one / float(np.median(items)) / residual.var(), MOST_SAMPLING)
         sampling.append(share)
     frame = pd.concat(columns, axis=1).sort_index()
     frame = frame[frame.notna().mean(axis=1) >= KNOWN]

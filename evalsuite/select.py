@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from evalsuite.candidates import Candidate
+from evalsuite.cost import Cost
 from evalsuite.settings import Override, Settings
 from scaling.cluster import cluster_tasks
 from scaling.curves import CurveSet
@@ -26,6 +27,9 @@ class Decision:
         reason: why, in words with figures.
         cluster, weight: None outside the suite; a held-out task has a cluster and no weight.
         runner_up: of a task in the suite, the next best metric and shots that qualified.
+        asked, cost: of a scored task, the items to ask and what they cost; None until the suite's economy
+            is known.
+        named: the items themselves, where per-item results chose them.
     """
 
     candidate: Candidate
@@ -34,6 +38,9 @@ class Decision:
     cluster: int | None = None
     weight: float | None = None
     runner_up: Candidate | None = None
+    asked: int | None = None
+    cost: Cost | None = None
+    named: tuple[str, ...] | None = None
 
     @property
     def key(self) -> Key:

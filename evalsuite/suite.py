@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from evalsuite.documents import Line, dump, parse, read_text
+from evalsuite.documents import Items, Line, dump, parse, read_text
 from evalsuite.evidence import Count, Digest, Evidence, Share, Six, Text, to_six
+from evalsuite.findings import BudgetLine, DecisionLine, QualityLine, StabilityLine
 from evalsuite.settings import Bounds, Entry, Override, Shots, Words
 from scaling.files import replacing
 from scaling.series import Key
@@ -39,11 +40,21 @@ class Named(Entry):
 
 
 class Task(Named):
-    """A task the suite scores: what to ask, how to score it, how much it weighs, and why it is here."""
+    """A task the suite scores: what to ask, how to score it, how much it weighs, and why it is here.
+
+    Attributes:
+        items: to ask. of: how many the benchmark has, where that is more.
+        cost: tokens that one model reads for them. basis: what that is known from.
+        item_ids: which items, where per-item results chose them.
+    """
 
     cluster: Count
     weight: Annotated[float, Field(gt=0, le=1), AfterValidator(to_six)]
     items: Count | None
+    of: Count | None = None
+    cost: Count | None = None
+    basis: Literal["measured", "facts", "assumed"] | None = None
+    item_ids: tuple[str, ...] | None = Field(default=None, strict=False)
     reason: Words
     evidence: Evidence
     runner_up: RunnerUp | None
@@ -117,6 +128,9 @@ class Suite(Entry):
         format: version of the file format.
         stage: the compute interval. early_by: FLOPs by which a window must be open to count as early.
         criterion: how the number of clusters was chosen.
+        budget: what it costs. quality: how choosing like this holds up on models and benchmarks not seen.
+        decisions: how often small recipes are ordered as large ones. stability: without each family.
+            Each None where it was not asked for.
         clusters, tasks, held_out, dropped: in order of cluster and name.
         provenance: all that it follows from.
     """
@@ -125,6 +139,10 @@ class Suite(Entry):
     stage: StageRange
     early_by: Six
     criterion: Words
+    budget: BudgetLine | None = None
+    quality: QualityLine | None = None
+    decisions: DecisionLine | None = None
+    stability: StabilityLine | None = None
     clusters: tuple[Cluster, ...] = Field(strict=False, min_length=1)
     tasks: tuple[Task, ...] = Field(strict=False, min_length=1)
     held_out: tuple[HeldOut, ...] = Field(strict=False)
@@ -176,6 +194,17 @@ class Suite(Entry):
             part["evidence"] = _line(part["evidence"])
             part["runner_up"] = part["runner_up"] and _line(part["runner_up"])
         data["dropped"] = [_line(part) for part in data["dropped"]]
+        for part in data["tasks"]:
+            for name in ("of", "cost", "basis", "item_ids"):
+                if part[name] is None:
+                    del part[name]
+            if "item_ids" in part:
+                part["item_ids"] = Items(part["item_ids"])
+        for name in ("budget", "quality", "decisions", "stability"):
+            if data[name] is None:
+                del data[name]
+            else:
+                data[name] = _line(data[name]) if name != "quality" else _listed(data[name])
         stage = data["stage"]
         named = {"name": stage["name"]} if stage["name"] else {}
         data["stage"] = Line({**named, "low": stage["low"], "high": stage["high"]})
@@ -246,6 +275,13 @@ def _plain(entry: Entry) -> dict[str, Any]:
         return [listed(item) for item in value] if isinstance(value, tuple | list) else value
 
     return listed(entry.model_dump(by_alias=True, mode="python"))
+
+
+def _listed(data: dict[str, Any]) -> dict[str, Any]:
+    """One line for each way to choose, the rest as it is."""
+    gap = data["against_all"]
+    listed = {"choices": [Line(part) for part in data["choices"]], "against_all": gap and Items(gap)}
+    return data | listed
 
 
 def _line(data: dict[str, Any]) -> Line:

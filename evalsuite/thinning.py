@@ -12,6 +12,7 @@ from scaling.laws import Array
 FEWEST = 50  # items a task keeps at least
 STRENGTHS = (0.3, 0.6, 0.9)  # of the shrinkage, tried by cross-validation
 FOLDS = 5
+SMALLEST = 1e-4  # gain in log agreement that is worth a further step
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
     the step that costs least of log r per token saved is taken until the budget is met: dropping a task, or
     halving its items (to `FEWEST` at least). Going backwards keeps variety that a forward choice,
     which believes each early gain, never gets to; redundant tasks go first because dropping one of
-    two tasks that say the same changes r least.
+    two tasks that say the same changes r least. What the last big step saved too much is spent again.
 
     Args:
         known: of the objective. budget: tokens.
@@ -91,7 +92,42 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
         _, task, left = min(steps)
         items[task] = left
         on[task] = left > 0
-    return items
+    return _refilled(objective, known, offer, budget, items)
+
+
+def _refilled(objective: Objective, known: Moments, offer: Offer, budget: float, items: Array) -> Array:
+    """Spend what the last big step left over: more items of a task, or a dropped task again."""
+    while True:
+        left = budget - offer.cost(items)
+        best, chosen = _value(objective, known, offer, items) + SMALLEST, None
+        for i in range(len(items)):
+            size = _more(items[i], offer.items[i], left / offer.per_item[i], offer.whole)
+            if size > items[i]:
+                trial = items.copy()
+                trial[i] = size
+                value = _value(objective, known, offer, trial)
+                if value > best:
+                    best, chosen = value, trial
+        if chosen is None:
+            return items
+        items = chosen
+
+
+def _more(now: float, total: float, room: float, whole: bool) -> float:
+    """How many items a task could have next with room for so many more; `now` where none."""
+    if whole or now >= total:
+        return total if now < total and total - now <= room else now
+    if now > 0:
+        size = 2 * now if total - 2 * now >= FEWEST else total
+        return size if size - now <= room else now
+    size = total
+    while size > room and size / 2 >= FEWEST:
+        size = float(np.floor(size / 2))
+    return size if size <= room else now
+
+
+def _value(objective: Objective, known: Moments, offer: Offer, items: Array) -> float:
+    return float(np.log(max(_agreement(objective, known, offer, items), 1e-9)))
 
 
 def _log_agreement(pull: Array, spread: Array) -> Array:
@@ -154,6 +190,8 @@ def choose(objective: Objective, offer: Offer, budget: float, *, seed: int = 0) 
 def _agreement(objective: Objective, known: Moments, offer: Offer, items: Array) -> float:
     """Correlation of a suite with what is outside it, as `thin` states it."""
     at = np.flatnonzero(items > 0)
+    if not len(at):
+        return 0.0
     weights = balanced(objective.benchmarks[at])
     extra = objective.sampling[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
     spread = weights @ known.rho[np.ix_(at, at)] @ weights + (weights**2) @ extra
