@@ -81,6 +81,7 @@ def build(
     whole: bool = False,
     measured: Mapping[str, ItemSize] | None = None,
     items: Sequence[ItemScores] = (),
+    se: float | None = None,
     stability: bool = False,
     seed: int = 0,
     replicates: int = 200,
@@ -104,6 +105,7 @@ def build(
         budget: `20%` of the cost of all that qualifies, or tokens per model.
         whole: under a budget, ask all items of a task or none.
         measured: sizes of items at hand (`evalsuite.cost.measure_items`); the facts table where absent.
+        se: ask no more items than keep the standard error of the suite's score under this.
         items: per-item results, which choose the items of a task that is asked in part.
         stability: classify and select again without each family.
         seed, replicates: of the bootstrap. jobs: workers for the stability.
@@ -125,6 +127,10 @@ def build(
     name, interval = find_stage(stage, settings) if isinstance(stage, str) else (None, stage)
     if replicates < MIN_REPLICATES:
         raise UsageError(f"replicates: got {replicates}, valid is {MIN_REPLICATES} or more")
+    limit = Budget.parse(budget) if isinstance(budget, str) else budget
+    aim: ObjectiveName = objective or ("decision-accuracy" if limit else "clusters")
+    if limit is not None and aim == "clusters":
+        raise UsageError("budget: goes with the objective decision-accuracy; drop one of the two")
     classification = classify(
         table,
         early_by=early_by,
@@ -139,13 +145,9 @@ def build(
     )
     candidates = candidates_of(table, classification, interval)
     qualified = select(candidates, classification.curves, settings, held_out=held_out, seed=seed)
-    limit = Budget.parse(budget) if isinstance(budget, str) else budget
-    aim: ObjectiveName = objective or ("decision-accuracy" if limit else "clusters")
-    if limit is not None and aim == "clusters":
-        raise UsageError("budget: goes with the objective decision-accuracy; drop one of the two")
     selection, economy = economise(
         qualified, table, interval, objective=aim, budget=limit, whole=whole, measured=measured, items=items,
-        seed=seed,
+        se=se, seed=seed,
     )  # fmt: skip
     steady = None
     if stability:
@@ -156,8 +158,8 @@ def build(
         "budget": None if limit is None else str(limit), "clusters": settings.clusters,
         "coverage": settings.coverage, "held_out": held_out, "horizon": settings.horizon,
         "level": settings.level, "min_cluster": settings.min_cluster, "objective": aim,
-        "points": settings.points, "replicates": replicates, "seed": seed, "threshold": settings.threshold,
-        "whole": whole,
+        "points": settings.points, "replicates": replicates, "se": se, "seed": seed,
+        "threshold": settings.threshold, "whole": whole,
     }  # fmt: skip
     suite = Suite(
         format=1,

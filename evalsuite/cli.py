@@ -108,9 +108,10 @@ def build_command(
     ] = None,
     item_scores: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Per-item results (.npz): they choose items of a task asked in part. Repeatable."
-        ),
+        typer.Option(help="Per-item results (.npz): they choose items of a task asked in part. Repeatable."),
+    ] = None,
+    se: Annotated[
+        float | None, typer.Option(help="Ask no more items than keep the score's standard error under this.")
     ] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-families-out", help="Classify and select again without each family.")
@@ -148,14 +149,14 @@ def build_command(
     with progress_bar("fitting") as step:
         built = build(
             table, stage, early_by=early_by, settings=chosen, held_out=held_out, objective=aim, budget=limit,
-            whole=whole, measured=measured, items=asked, stability=leave_out, seed=seed,
+            whole=whole, measured=measured, items=asked, se=se, stability=leave_out, seed=seed,
             replicates=replicates, jobs=jobs, progress=step,
         )  # fmt: skip
     command = command_of(
         scores, stage=stage, early_by=early_by, settings=settings, source=source, seed=seed or None,
         replicates=None if replicates == 200 else replicates, held_out=held_out, drop_bad=drop_bad,
         budget=budget, objective=aim, whole=whole, items=items_at, item_scores=item_scores,
-        leave_families_out=leave_out,
+        se=se, leave_families_out=leave_out,
     )  # fmt: skip
     if audit is not None:
         from scaling.files import replacing

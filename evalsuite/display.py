@@ -51,7 +51,7 @@ def findings(suite: Suite) -> list[str]:
         asked = f" (budget {one.budget})" if one.budget else ""
         lines.append(
             f"cost: {one.tokens:,} tokens per model, {one.tokens / one.full:.0%} of {one.full:,}{asked}; "
-            f"item sizes {known}"
+            f"item sizes {known}; standard error of the score against all items {one.error:.2g}"
         )
     if (two := suite.quality) is not None:
         lines.append(_quality(two))

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from evalsuite.allocation import allocate, standard_error
 from evalsuite.cost import Cost, cost_of
-from evalsuite.objective import Objective, balanced, from_curves, from_recipes
+from evalsuite.objective import ITEM_SPREAD, Objective, balanced, from_curves, from_recipes
 from evalsuite.quality import Quality, assess
 from evalsuite.select import Decision, Selection
 from evalsuite.settings import Entry
-from evalsuite.thinning import Offer, choose
+from evalsuite.thinning import FEWEST, Offer, choose
 from scaling.errors import StagewiseError, UsageError
 from scaling.item_sizes import ItemSize
 from scaling.item_subsets import choose_items
@@ -77,6 +78,7 @@ class Economy:
         objective: what tasks were chosen for; None where all weigh by their cluster alone.
         budget: as asked; None where there was none.
         full, cost: tokens of all candidates, and of the suite.
+        error: standard error of the suite's score on the items asked against all items of its tasks.
         basis: how many costs are measured, from facts, assumed.
         quality: of choosing like this, cross-validated; None where it cannot be measured, for the reason
             in `unmeasured`.
@@ -87,6 +89,7 @@ class Economy:
     budget: Budget | None
     full: float
     cost: float
+    error: float
     basis: Mapping[str, int]
     quality: Quality | None
     unmeasured: str
@@ -103,6 +106,7 @@ def economise(
     whole: bool = False,
     measured: Mapping[str, ItemSize] | None = None,
     items: Sequence[ItemScores] = (),
+    se: float | None = None,
     seed: int = 0,
     progress=None,
 ) -> tuple[Selection, Economy]:
@@ -120,6 +124,8 @@ def economise(
         measured: sizes of the items at hand.
         items: per-item results: of a benchmark asked in part, the items with most information in the stage
             are named.
+        se: ask no more items than keep the standard error of the suite's score (against all items of its
+            tasks) under this, in comparable units: the chance-corrected share right, the relative loss.
         seed: of the folds.
         progress: called with (splits done, splits) while the quality is measured.
 
@@ -144,11 +150,12 @@ def economise(
                 raise StagewiseError("budget: too few points hold these tasks; give scores of more models")
             chosen, strength = choose(found, offer, budget.of(offer.full), seed=seed)
             asked = chosen.astype(int)
-            if offer.cost(asked) > budget.of(offer.full) * 1.001 and not offer.kept.any():
-                least = min(costs, key=lambda cost: cost.tokens)
+            if not asked.any():
+                fewest = offer.items if whole else np.minimum(offer.items, FEWEST)
                 raise StagewiseError(
                     f"budget {budget}: {budget.of(offer.full):,.0f} tokens are less than any task costs; the "
-                    f"cheapest takes {least.tokens:,}"
+                    f"cheapest takes {(fewest * offer.per_item).min():,.0f}"
+                    f"{'' if whole else f' (at up to {FEWEST} items)'}; give as much"
                 )
         if found is None:
             unmeasured = "too few points hold half of the tasks"
@@ -158,9 +165,18 @@ def economise(
                 quality = assess(found, offer, share, standard=OLMES, seed=seed, progress=progress)
             except StagewiseError as error:
                 unmeasured = str(error)
-    decided = _decided(selection, kept, costs, asked, budget, objective, items, stage)
+    weights = _weights(kept, asked, objective)
+    spread = np.array([_item_spread(one, stage, items) for one in kept])
+    if se is not None:
+        on = asked > 0
+        asked[on] = np.minimum(
+            allocate(weights[on], spread[on], offer.per_item[on], offer.items[on], se), asked[on]
+        )
+    on = asked > 0
+    error = float(standard_error(weights[on], spread[on], asked[on], offer.items[on]))
+    decided = _decided(selection, kept, costs, asked, weights, budget, items, stage)
     cost = offer.cost(asked)
-    economy = Economy(found, budget, offer.full, cost, basis, quality, unmeasured, strength)
+    economy = Economy(found, budget, offer.full, cost, error, basis, quality, unmeasured, strength)
     return Selection(decided, selection.criterion), economy
 
 
@@ -175,15 +191,37 @@ def _objective(kept: Sequence[Decision], table: ScoreTable, stage: Stage) -> Obj
     return from_recipes(table, keys, *scales, sampling=latent.sampling) or latent
 
 
-def _decided(
-    selection: Selection, kept: list[Decision], costs: list[Cost], asked: np.ndarray, budget: Budget | None,
-    objective: ObjectiveName, items: Sequence[ItemScores], stage: Stage,
-) -> tuple[Decision, ...]:  # fmt: skip
+def _weights(kept: list[Decision], asked: np.ndarray, objective: ObjectiveName) -> np.ndarray:
+    """Weight of each kept task, [K]; 0 for one that the budget drops."""
+    if objective == "clusters":
+        return np.array([one.weight or 0.0 for one in kept])
+    weights = np.zeros(len(kept))
     scored = np.flatnonzero(asked > 0)
-    weights = balanced(np.array([benchmark_of(kept[i].key.task) for i in scored]))
+    weights[scored] = balanced(np.array([benchmark_of(kept[i].key.task) for i in scored]))
+    return weights
+
+
+def _item_spread(one: Decision, stage: Stage, items: Sequence[ItemScores]) -> float:
+    """Standard deviation of one item's score in comparable units, where the stage's middle lies."""
+    for scores in items:
+        if scores.task == one.key.task and scores.metric == one.key.metric:
+            level = max(float(scores.scores.mean()), 1e-9)
+            # Between two models on the same items only the difference varies; this is one model's.
+            return float(scores.scores.std(axis=1).mean()) / level
+    curve = one.candidate.curve
+    if curve is None or curve.series.metric.family != "proportion":
+        return ITEM_SPREAD
+    x = np.clip(np.log10(np.sqrt(stage.low * stage.high)), *curve.span)
+    level = float(np.clip(curve.values(np.array([x]))[0, 0], 0.0, 1.0))
+    return float(np.sqrt(max(level * (1 - level), 0.0099))) / (1.0 - (curve.series.info.chance or 0.0))
+
+
+def _decided(
+    selection: Selection, kept: list[Decision], costs: list[Cost], asked: np.ndarray, weights: np.ndarray,
+    budget: Budget | None, items: Sequence[ItemScores], stage: Stage,
+) -> tuple[Decision, ...]:  # fmt: skip
     place = {one.key: i for i, one in enumerate(kept)}
-    weight = dict(zip(scored.tolist(), weights.tolist(), strict=True))
-    alive = {kept[i].cluster for i in scored}
+    alive = {kept[i].cluster for i in np.flatnonzero(asked > 0)}
     out = []
     for one in selection.decisions:
         if one.verdict == "kept":
@@ -193,12 +231,11 @@ def _decided(
                 out.append(Decision(one.candidate, "dropped", reason))
                 continue
             one = replace(one, asked=int(asked[i]), cost=replace(costs[i], items=int(asked[i])))
-            if objective == "decision-accuracy":
-                one = replace(one, weight=weight[i])
+            one = replace(one, weight=float(weights[i]))
             if asked[i] < costs[i].items:
                 one = replace(one, named=_named(one, costs[i].items, items, stage))
         elif one.verdict == "held-out" and one.cluster not in alive:
-            reason = f"held out of cluster {one.cluster}, of which the budget of {budget} leaves no task"
+            reason = f"held out of a cluster of which the budget of {budget} leaves no task"
             one = Decision(one.candidate, "dropped", reason)
         out.append(one)
     return _renumbered(out)

@@ -19,6 +19,8 @@ class BudgetLine(Entry):
     Attributes:
         objective: what tasks were chosen for. budget: as asked, `20%` or tokens.
         tokens: one model reads for the suite. full: for all that qualified, held-out tasks aside.
+        error: standard error of the suite's score on the items asked against all items of its tasks, in
+            comparable units; 0 where all are asked.
         measured, facts, assumed: how many costs are known from what.
         shrinkage: of the correlations, set by cross-validation; None where nothing was chosen.
     """
@@ -27,6 +29,7 @@ class BudgetLine(Entry):
     budget: Text | None
     tokens: Count
     full: Count
+    error: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(to_three)]
     measured: Annotated[int, Field(ge=0)]
     facts: Annotated[int, Field(ge=0)]
     assumed: Annotated[int, Field(ge=0)]

@@ -18,7 +18,8 @@ def budget_line(economy: Economy, objective: ObjectiveName) -> BudgetLine:
     """What a suite costs."""
     return BudgetLine(
         objective=objective, budget=None if economy.budget is None else str(economy.budget),
-        tokens=max(round(economy.cost), 1), full=max(round(economy.full), 1), **economy.basis,
+        tokens=max(round(economy.cost), 1), full=max(round(economy.full), 1), error=economy.error,
+        **economy.basis,
         shrinkage=economy.shrinkage,
     )  # fmt: skip
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from tests.measured import run_named
-from tests.study import calibration, coverage, ladder, optimum, small_models, trend
+from tests.study import (
+    calibration,
+    coverage,
+    decisions,
+    forecast,
+    items,
+    ladder,
+    latent,
+    optimum,
+    selection,
+    small_models,
+    trend,
+)
 
 STUDIES = {
     "trend": trend.run,
@@ -12,6 +24,15 @@ STUDIES = {
     "calibration": calibration.run,
     "clears-chance": small_models.run,
     "ladder": ladder.run,
+    "forecast": forecast.run_backtests,
+    "forecast-olmo": forecast.run_olmo_tasks,
+    "forecast-coverage": forecast.run_coverage,
+    "decisions": decisions.run,
+    "selection": selection.run,
+    "latent": latent.run,
+    "items": items.run,
+    "items-needed": items.run_needed,
+    "items-windows": items.run_windows,
 }
 
 if __name__ == "__main__":
