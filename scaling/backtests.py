@@ -29,9 +29,10 @@ class Backtest:
     """Forecasts of runs that are already known.
 
     Attributes:
-        rows: one per group, task, metric, shots, target run and method: flops, beyond (times the largest
-            compute learned from), predicted, observed, error (points where the metric is a proportion, else
-            units of the metric), relative (error over the observed score), and for `forecast` low, high.
+        rows: one per group, task, metric, shots (-1 where unknown), target run and method: model, flops,
+            beyond (times the largest compute learned from), predicted, observed, error (points where the
+            metric is a proportion, else units of the metric), relative (error over the observed score), and
+            for `forecast` low, high.
         cut: what was learned from, in words. omissions: what was left out.
     """
 
@@ -147,7 +148,18 @@ def backtest(
         raise UsageError(f"by: got {by!r}, valid are family, variant, source")
     column = "flops" if cut_flops is not None else "params"
     what = f"{value:.3g} {'FLOPs' if cut_flops is not None else 'parameters'}"
-    frame = table.frame[table.frame["flops"] > 0]
+    if not 0 < level < 1:
+        raise UsageError(f"level: got {level}, valid is between 0 and 1")
+    if target_params is not None and not 0 < target_params[0] <= target_params[1]:
+        raise UsageError(f"target_params: got {target_params}, valid is (smallest, largest), both positive")
+    whole = table.frame
+    # A run of unknown size lies on neither side.
+    placed = (whole["flops"] > 0) & (whole[column] > 0)
+    omissions: list[Omission] = []
+    if not placed.all():
+        unknown = "no known compute" if column == "flops" else "no known compute or parameters"
+        omissions.append(Omission(unknown, "back-test", int((~placed).sum())))
+    frame = whole[placed]
     below = _below(frame, column, value)
     above = with_runs(frame)["final"].to_numpy(dtype=bool) & ~below
     if target_params is not None:
@@ -164,11 +176,13 @@ def backtest(
         names = kept.frame[by].fillna("")
         groups = {str(name): kept.where(names == name, f"another {by}") for name in sorted(names.unique())}
     work: list[tuple[str, Panel, np.ndarray]] = []
-    omissions: list[Omission] = []
+    models: dict[tuple[str, int], str] = {}
     for name, part in groups.items():
-        panels, left_out = panels_of(part, facts=facts)
+        runs = with_runs(part.frame)
+        models |= {(name, run): model for run, model in zip(runs["run"], runs["model"], strict=True)}
+        learned = runs["run"][_below(part.frame, column, value)].unique()
+        panels, left_out = panels_of(part, facts=facts, learned=learned)
         omissions += left_out
-        learned = with_runs(part.frame)["run"][_below(part.frame, column, value)].unique()
         for piece in pieces_of(panels):
             mask = np.isin(piece.run, learned)
             if (
@@ -184,6 +198,8 @@ def backtest(
         raise StagewiseError(f"back-test: no task has runs on both sides of {what}; choose another cut")
     found = parallel_map(partial(_tested, level=level), work, jobs=jobs, progress=progress)
     rows = pd.concat(found, ignore_index=True)
+    named = [models[at] for at in zip(rows["group"], rows["run"], strict=True)]
+    rows.insert(int(rows.columns.get_loc("run")), "model", named)
     cut = f"learned from {low} run(s) up to {what}, {high} above it"
     return Backtest(rows, cut, (*table.omissions, *omissions))
 

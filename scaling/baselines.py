@@ -22,7 +22,9 @@ def last_value(panel: Panel, x: Array) -> Array:
 
 
 def linear(panel: Panel, x: Array) -> Array:
-    """A straight line in log compute."""
+    """A straight line in log compute; NaN where all points have the same."""
+    if np.ptp(panel.x) == 0:
+        return np.full((len(panel.y), len(x)), np.nan)
     fits = np.polynomial.polynomial.polyfit(panel.x - panel.x.mean(), panel.y.T, 1)
     return fits[0][:, None] + fits[1][:, None] * (x - panel.x.mean())
 

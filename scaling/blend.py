@@ -61,8 +61,8 @@ def split_runs(panel: Panel, below: np.ndarray) -> tuple[Panel, Panel]:
     return panel.at(below), panel.at(~below & panel.final)
 
 
-def blend(panel: Panel, x: Array, ratio: Array, *, level: float = 0.95) -> Blend:
-    """Forecast every task of a panel.
+def blend(panel: Panel, x: Array, ratio: Array, *, level: float = 0.95, only: int | None = None) -> Blend:
+    """Forecast every task of a panel, or one of them.
 
     Weights: with the past cut at several computes, each method forecasts the finished runs above the cut
     from the runs below; a method weighs (mean squared error)^-SHARPNESS, the task's own error counting
@@ -72,23 +72,33 @@ def blend(panel: Panel, x: Array, ratio: Array, *, level: float = 0.95) -> Blend
     members (CV3, weighted mean), their disagreement about what comes (mean square around the blend, all
     laws alike: what foretold the past best may still be wrong about a bend ahead), and the variance
     between runs of like compute. "Not identified" below `MIN_CLUSTERS` clusters, where it would be wider
-    than all that the task has shown so far, and where a proportion is still accelerating: a bend that
-    nobody has seen can lie anywhere.
+    than all that the task has shown so far, where the target lies farther beyond the data than the
+    finished runs lie apart, and where a proportion is still accelerating: a bend that nobody has seen can
+    lie anywhere.
 
     Args:
         panel: the points. x, ratio: of the targets, [m]; ratio NaN where unknown.
         level: of the interval.
+        only: position of the task to forecast; the others still have their say in the weights.
     """
+    x, ratio = np.asarray(x, dtype=float), np.asarray(ratio, dtype=float)
     exponent = ratio_exponent(panel) if np.isfinite(ratio).all() else 0.0
     clusters, index = panel.clusters
     draws = cluster_draws(clusters, 0, 0)
     weights = draws[:, index] * point_weights(panel)
     known = methods_for(panel)
     names = tuple(known)
-    rows = np.stack([method(panel, exponent, weights, x, ratio) for method in known.values()], axis=1)
-    members = rows[:, :, 0]  # [T, M, m]
     errors = past_errors(panel, names)
-    shares = method_weights(errors, np.isfinite(members).all(axis=2), names)
+    if only is None:
+        rows = _rows(panel, exponent, weights, x, ratio)
+        shares = method_weights(errors, np.isfinite(rows[:, :, 0]).all(axis=2), names)
+    else:
+        usable = np.isfinite(_rows(panel, exponent, weights[:1], x, ratio)[:, :, 0]).all(axis=2)
+        shares = method_weights(errors, usable, names)[[only]]
+        errors = None if errors is None else errors[[only]]
+        panel = panel.tasks(only)
+        rows = _rows(panel, exponent, weights, x, ratio)
+    members = rows[:, :, 0]  # [T, M, m]
     mixed = np.where(np.isfinite(rows), rows, 0.0)
     value = np.einsum("tm,tmk->tk", shares, mixed[:, :, 0])
     # A run left out can leave a method without an answer; the estimate stands in for it.
@@ -104,20 +114,30 @@ def blend(panel: Panel, x: Array, ratio: Array, *, level: float = 0.95) -> Blend
     low, high = np.clip(value - half, info.low, info.high), np.clip(value + half, info.low, info.high)
     shown = np.ptp(panel.y, axis=1)[:, None]
     bends = _still_accelerating(panel, exponent, weights, x, ratio)
-    unknown = (high - low > shown) | bends | (clusters < MIN_CLUSTERS)
+    # Runs that differ little among themselves cannot say what sets larger ones apart.
+    ends = panel.x[panel.final]
+    far = x - panel.x.max() > (np.ptp(ends) if len(ends) else 0.0)
+    unknown = (high - low > shown) | bends | far | (clusters < MIN_CLUSTERS)
     low, high = np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
     past = np.full((len(panel.y), len(names)), np.nan)
     if errors is not None:
         some = np.isfinite(errors).any(axis=2)
         past[some] = np.sqrt(np.nanmean(errors[some] ** 2, axis=1))
-    x, ratio = np.asarray(x, dtype=float), np.asarray(ratio, dtype=float)
     return Blend(panel, x, ratio, names, members, shares, past, value, low, high, se, noise, exponent)
+
+
+def _rows(panel: Panel, exponent: float, weights: Array, x: Array, ratio: Array) -> Array:
+    """What every method says under every resampling, [T, M, R, m]."""
+    methods = methods_for(panel).values()
+    return np.stack([method(panel, exponent, weights, x, ratio) for method in methods], axis=1)
 
 
 def _still_accelerating(panel: Panel, exponent: float, weights: Array, x: Array, ratio: Array) -> np.ndarray:
     """Whether the sigmoid may rise more up to the target than it rose over the same distance before, [T, m].
 
-    It may where one resampling in ten says so: near the bend a single fit falls on either side of it.
+    A fall counts as well: what gets worse with scale, below chance, is known to turn (Wei et al. 2022,
+    "Inverse scaling can become U-shaped"). One resampling in ten that says so is enough: near the bend a
+    single fit falls on either side of it.
     """
     ahead = np.maximum(x - panel.x.max(), 0.0)
     if panel.family != "proportion" or not ahead.any():
@@ -125,7 +145,8 @@ def _still_accelerating(panel: Panel, exponent: float, weights: Array, x: Array,
     top = np.full_like(ahead, panel.x.max())
     at = np.concatenate([top - ahead, top, top + ahead])
     before, here, there = np.split(sigmoid(panel, exponent, weights, at, np.tile(ratio, 3)), 3, axis=2)
-    return (np.mean(there - here > here - before, axis=1) > 0.1) & (ahead > 0)
+    bends = (there - here > here - before) | (there < here)
+    return (np.mean(bends, axis=1) > 0.1) & (ahead > 0)
 
 
 def past_errors(panel: Panel, names: tuple[str, ...]) -> Array | None:
@@ -151,17 +172,16 @@ def past_errors(panel: Panel, names: tuple[str, ...]) -> Array | None:
 
 
 def method_weights(errors: Array | None, usable: np.ndarray, names: tuple[str, ...]) -> Array:
-    """Weights of the methods, [T, M], rows summing to one.
+    """Weights of the methods, [T, M]; rows sum to one where any method is usable, else to zero.
 
     Args:
-        errors: of the past, [T, M, targets], or None: then all laws weigh alike.
+        errors: of the past, [T, M, targets], or None. Without past errors all laws weigh alike.
         usable: whether a method has a forecast for the target, [T, M].
     """
+    laws = usable & np.array([name != "level" for name in names])
+    plain = _shares(np.where(laws.any(axis=1, keepdims=True), laws, usable).astype(float))
     if errors is None:
-        plain = np.array([name != "level" for name in names], dtype=float)
-        weights = np.where(usable, plain, 0.0)
-        weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, usable.astype(float))
-        return weights / weights.sum(axis=1, keepdims=True)
+        return plain
     # Past errors of a method that could not answer are missing; it can still have an answer now.
     count = np.isfinite(errors).sum(axis=2)
     square = np.where(count > 0, np.nansum(errors**2, axis=2) / np.maximum(count, 1), np.nan)
@@ -171,8 +191,13 @@ def method_weights(errors: Array | None, usable: np.ndarray, names: tuple[str, .
     together = _mean(own, axis=0)[None]
     weights = np.where(usable, np.exp(-SHARPNESS * (OWN * own + (1 - OWN) * np.nan_to_num(together))), 0.0)
     weights = np.nan_to_num(weights)
+    return np.where(weights.any(axis=1, keepdims=True), _shares(weights), plain)
+
+
+def _shares(weights: Array) -> Array:
+    """Rows divided by their sums; rows of zeros stay."""
     total = weights.sum(axis=1, keepdims=True)
-    return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 0.0)
+    return weights / np.where(total > 0, total, 1.0)
 
 
 def _mean(values: Array, axis: int) -> Array:

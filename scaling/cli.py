@@ -1,4 +1,4 @@
-"""The command `scaling`: from result files to windows, classes, clusters and pictures."""
+"""The command `scaling`: from result files to windows, classes, clusters, pictures, and what comes next."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli_ahead import backtest, forecast
+from scaling.cli_choose import decisions, effective, items, signal
+from scaling.cli_files import PICTURES, check_suffix, load, write_rows
 from scaling.console import Commands, note, print_json, print_table
-from scaling.errors import UsageError
 from scaling.options import (
     DropBad,
     EarlyBy,
@@ -18,6 +20,7 @@ from scaling.options import (
     Points,
     PointsOption,
     Replicates,
+    Rows,
     Scores,
     Seed,
     Source,
@@ -102,8 +105,7 @@ def read(
     from scaling import report
     from scaling.readers import read_scores
 
-    if out is not None:
-        _suffix(out, (".parquet", ".csv"))
+    check_suffix(out)
     with progress_bar("reading") as step:
         table = read_scores(paths, drop_bad=drop_bad, mapping=mapping, progress=step)
     if out is not None:
@@ -130,9 +132,7 @@ def classify(
     seed: Seed = 0,
     drop_bad: DropBad = False,
     as_json: Json = False,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the rows to a CSV or parquet file.")
-    ] = None,
+    out: Rows = None,
 ) -> None:
     """Sort every (task, metric, shots) into early-signal, late-signal, saturated or noisy.
 
@@ -140,17 +140,11 @@ def classify(
     """
     from scaling import report
 
-    if out is not None:
-        _suffix(out, (".parquet", ".csv"))
-    table = _load(scores, drop_bad, metric, task, source)
+    check_suffix(out)
+    table = load(scores, drop_bad, metric=metric, task=task, source=source)
     found = _classified(table, stage, early_by, points, threshold, replicates, seed)
     if out is not None:
-        from scaling.files import replacing
-
-        with replacing(out) as part:
-            frame = found.to_frame()
-            frame.to_csv(part, index=False) if part.suffix == ".csv" else frame.to_parquet(part, index=False)
-        note(f"written: {out}")
+        write_rows(found.to_frame(), out)
     if as_json:
         print_json(report.classes_json(found))
     else:
@@ -178,7 +172,7 @@ def clusters(
     from scaling import report
     from scaling.cluster import cluster_tasks
 
-    table = _load(scores, drop_bad, metric, task, source)
+    table = load(scores, drop_bad, metric=metric, task=task, source=source)
     curves = _curves(table, points, seed)
     found = cluster_tasks(curves, count=count, seed=seed)
     settings = {"count": count, "points": points.value, "seed": seed}
@@ -212,8 +206,8 @@ def plot(
     """
     from scaling.plot import plot_clusters, plot_curves, plot_windows, save
 
-    _suffix(out, (".png", ".svg", ".pdf"))
-    table = _load(scores, drop_bad, metric, task, source)
+    check_suffix(out, PICTURES)
+    table = load(scores, drop_bad, metric=metric, task=task, source=source)
     if kind is Kind.windows:
         axes: Any = plot_windows(_classified(table, stage, early_by, points, threshold, replicates, seed))
     elif kind is Kind.curve:
@@ -224,30 +218,6 @@ def plot(
         axes = plot_clusters(cluster_tasks(_curves(table, points, seed), seed=seed))[0]
     save(axes, out)
     note(f"written: {out}")
-
-
-def _load(paths: list[Path], drop_bad: bool, *wanted: list[str] | None) -> ScoreTable:
-    """The scores of all paths, of the metrics, tasks and sources that were asked for."""
-    from fnmatch import fnmatchcase
-
-    from scaling.readers import read_scores
-
-    with progress_bar("reading") as step:
-        table = read_scores(paths, drop_bad=drop_bad, progress=step)
-    for column, patterns in zip(("metric", "task", "source"), wanted, strict=True):
-        for pattern in patterns or ():
-            names = sorted(table.frame[column].unique())
-            if not any(fnmatchcase(name, pattern) for name in names):
-                more = " ..." if len(names) > 20 else ""
-                valid = ", ".join(names[:20]) + more
-                raise UsageError(f"--{column} {pattern!r}: none there; valid is {valid}")
-        if patterns:
-            names = table.frame[column].unique()
-            hit = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
-            table = table.where(table.frame[column].isin(hit), f"another {column} than asked for")
-    if not len(table):
-        raise UsageError("--metric, --task and --source together leave no score; loosen one of them")
-    return table
 
 
 def _classified(
@@ -271,10 +241,8 @@ def _curves(table: ScoreTable, points: Points, seed: int):
         return fit_curves(table, points=points.value, replicates=0, seed=seed, progress=step)
 
 
-def _suffix(path: Path, valid: tuple[str, ...]) -> None:
-    """Refuse a file that could not be written before the work is done, not after it."""
-    if path.suffix not in valid:
-        raise UsageError(f"{path}: valid suffixes are {', '.join(valid)}")
+for command in (forecast, backtest, decisions, signal, effective, items):
+    app.command()(command)
 
 
 def main() -> None:

@@ -64,6 +64,12 @@ class Decisions:
             text += f"; no claim: {len(self.pairs)} pairs, {PAIRS_NEEDED} needed"
         return text
 
+    def plot(self, ax=None):
+        """Shares and intervals, a row per task; see `scaling.plot`."""
+        from scaling.plot import plot_decisions
+
+        return plot_decisions(self, ax=ax)
+
     def _repr_html_(self) -> str:
         return f"<p>{self}</p>" + self.rows.to_html(index=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -149,28 +148,25 @@ def forecast(
     Example:
         >>> forecast(table, "piqa", 1e23, metric="acc_norm").to_frame()     # doctest: +SKIP
     """
-    frame = table.frame
-    if task not in set(frame["task"]):
-        names = sorted(frame["task"].unique())
+    if task not in set(table.frame["task"]):
+        names = sorted(table.frame["task"].unique())
         raise UsageError(f"task {task!r}: no scores; valid are {', '.join(names[:20])}")
-    # The surprise a chain needs may stand under another metric, so the table keeps all of the task's.
-    losses = frame["task"].str.startswith("loss:")
-    some = table.where((frame["task"] == task) | losses, "another task")
-    found = forecast_all(
-        some, target_flops, tokens_per_param=tokens_per_param, axis=axis, bytes_per_token=bytes_per_token,
-        level=level, facts=facts,
-    )  # fmt: skip
+    question = _Question.of(target_flops, tokens_per_param, axis, bytes_per_token, level)
+    # The other tasks stay: they have a say in the weights, and the surprise of a chain may be among them.
+    panels, _, _ = question.panels(table, facts)
+    there = [
+        (piece, i) for piece in pieces_of(panels) for i, key in enumerate(piece.keys) if key.task == task
+    ]
     hits = [
-        one
-        for one in found
-        if one.key.task == task
-        and metric in (None, one.key.metric)
-        and (shots is None or shots == one.key.shots)
+        (piece, i)
+        for piece, i in there
+        if metric in (None, piece.keys[i].metric) and shots in (None, piece.keys[i].shots)
     ]
     if len(hits) != 1:
-        keys = ", ".join(str(one.key) for one in (hits or found) if one.key.task == task)
+        keys = ", ".join(sorted(str(piece.keys[i]) for piece, i in hits or there))
         raise UsageError(f"task {task!r}: give metric and shots; there are {keys or 'none with a law'}")
-    return hits[0]
+    piece, place = hits[0]
+    return question.answers(question.made(piece, only=place))[0]
 
 
 def forecast_all(
@@ -190,31 +186,10 @@ def forecast_all(
     Args:
         jobs: workers, see `scaling.parallel.parallel_map`. progress: called with (pieces done, pieces).
     """
-    targets = np.atleast_1d(np.asarray(target_flops, dtype=float))
-    if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all() or not len(targets):
-        raise UsageError(f"target_flops: got {target_flops}, valid are positive numbers of FLOPs")
-    if not 0 < level < 1:
-        raise UsageError(f"level: got {level}, valid is between 0 and 1")
-    if tokens_per_param is not None and not 0 < tokens_per_param < np.inf:
-        raise UsageError(f"tokens_per_param: got {tokens_per_param}, valid is a positive number")
-    if axis == "bytes":
-        if bytes_per_token is None or not 0 < bytes_per_token < np.inf:
-            raise UsageError(
-                f"bytes_per_token: got {bytes_per_token}, valid is that of the target's tokenizer, as 4.2"
-            )
-        table = in_text_bytes(table)
-        targets = targets * bytes_per_token
-    elif axis != "flops":
-        raise UsageError(f"axis: got {axis!r}, valid are 'flops' and 'bytes'")
-    panels, omissions = panels_of(table, facts=facts)
-    if not panels:
-        reasons = "; ".join(f"{one.count} row(s): {one.what}" for one in omissions[:6])
-        raise StagewiseError(f"nothing to forecast from: {reasons or 'the table is empty'}")
-    ratio = None if tokens_per_param is None else np.log10(tokens_per_param * (bytes_per_token or 1.0))
-    pieces = list(pieces_of(panels))
-    work = partial(_piece, targets=targets, ratio=ratio, level=level)
-    done = parallel_map(work, pieces, jobs=jobs, progress=progress)
-    found = [_one(piece, i, targets, level, axis) for piece in done for i in range(len(piece.panel.keys))]
+    question = _Question.of(target_flops, tokens_per_param, axis, bytes_per_token, level)
+    panels, table, omissions = question.panels(table, facts)
+    done = parallel_map(question.made, pieces_of(panels), jobs=jobs, progress=progress)
+    found = [one for made in done for one in question.answers(made)]
     ordered = sorted(found, key=lambda one: (one.key.task, one.key.metric, one.key.shots or 0))
     return Forecasts(tuple(ordered), (*table.omissions, *omissions))
 
@@ -231,27 +206,65 @@ def pieces_of(panels: Sequence[Panel]) -> Iterator[Panel]:
             yield panel.tasks(index)
 
 
-def _piece(panel: Panel, *, targets: Array, ratio: float | None, level: float) -> Blend:
-    return blend(panel, np.log10(targets), _ratios(panel, ratio, len(targets)), level=level)
+@dataclass(frozen=True)
+class _Question:
+    """The targets of a forecast, checked: on the axis that was asked for, log10(D/N) where given."""
 
+    targets: Array
+    ratio: float | None
+    axis: Axis
+    level: float
 
-def _ratios(panel: Panel, ratio: float | None, count: int) -> Array:
-    if ratio is None:
-        last = panel.final if panel.final.any() else np.ones_like(panel.final)
-        largest = np.argsort(panel.x[last], kind="stable")[-LARGEST:]
-        ratio = float(np.median(panel.ratio[last][largest]))
-    return np.full(count, ratio)
+    @classmethod
+    def of(cls, target_flops, tokens_per_param, axis: Axis, bytes_per_token, level: float) -> _Question:
+        targets = np.atleast_1d(np.asarray(target_flops, dtype=float))
+        if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all() or not len(targets):
+            raise UsageError(f"target_flops: got {target_flops}, valid are positive numbers of FLOPs")
+        if not 0 < level < 1:
+            raise UsageError(f"level: got {level}, valid is between 0 and 1")
+        if tokens_per_param is not None and not 0 < tokens_per_param < np.inf:
+            raise UsageError(f"tokens_per_param: got {tokens_per_param}, valid is a positive number")
+        if axis not in ("flops", "bytes"):
+            raise UsageError(f"axis: got {axis!r}, valid are 'flops' and 'bytes'")
+        if axis == "bytes" and (bytes_per_token is None or not 0 < bytes_per_token < np.inf):
+            raise UsageError(
+                f"bytes_per_token: got {bytes_per_token}, valid is that of the target's tokenizer, as 4.2"
+            )
+        unit = bytes_per_token if axis == "bytes" else 1.0
+        ratio = None if tokens_per_param is None else float(np.log10(tokens_per_param * unit))
+        return cls(targets * unit, ratio, axis, level)
 
+    def panels(self, table: ScoreTable, facts) -> tuple[list[Panel], ScoreTable, list[Omission]]:
+        """The points, the table on the axis that was asked for, and what was left out of the points."""
+        if self.axis == "bytes":
+            table = in_text_bytes(table)
+        panels, omissions = panels_of(table, facts=facts)
+        if not panels:
+            reasons = "; ".join(f"{one.count} row(s): {one.what}" for one in omissions[:6])
+            raise StagewiseError(f"nothing to forecast from: {reasons or 'the table is empty'}")
+        return panels, table, omissions
 
-def _one(made: Blend, i: int, targets: Array, level: float, axis: Axis) -> Forecast:
-    methods = pd.DataFrame(
-        {
-            "method": made.methods, "weight": made.weights[i], "past_rmse": made.past[i],
-            "value": made.members[i, :, 0],
-        }
-    )  # fmt: skip
-    panel = made.panel
-    return Forecast(
-        panel.keys[i], targets, made.value[i], made.low[i], made.high[i], level, axis, methods,
-        panel.bridge[i], made.exponent, made, i,
-    )  # fmt: skip
+    def made(self, panel: Panel, *, only: int | None = None) -> Blend:
+        ratio = self.ratio
+        if ratio is None:
+            last = panel.final if panel.final.any() else np.ones_like(panel.final)
+            largest = np.argsort(panel.x[last], kind="stable")[-LARGEST:]
+            ratio = float(np.median(panel.ratio[last][largest]))
+        ratios = np.full(len(self.targets), ratio)
+        return blend(panel, np.log10(self.targets), ratios, level=self.level, only=only)
+
+    def answers(self, made: Blend) -> list[Forecast]:
+        """One forecast per task."""
+        return [
+            Forecast(
+                key, self.targets, made.value[i], made.low[i], made.high[i], self.level, self.axis,
+                pd.DataFrame(
+                    {
+                        "method": made.methods, "weight": made.weights[i], "past_rmse": made.past[i],
+                        "value": made.members[i, :, 0],
+                    }
+                ),
+                made.panel.bridge[i], made.exponent, made, i,
+            )
+            for i, key in enumerate(made.panel.keys)
+        ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from scaling.tasks import TaskInfo, task_info
 
 BIN = 0.05  # decades of compute within which the checkpoints of a run are averaged
 MATCHED = 0.9  # share of a task's points at which a surprise must be known to be its bridge
+CUBIC = 3  # degree of the curve in log loss that tells how much of a score a text explains
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Panel:
         """Whether finished runs tell the effects of model size and of training data apart."""
         ratio = self.ratio[self.final]
         x = self.x[self.final]
-        if len(x) < 6 or not np.isfinite(ratio).all():
+        # Checkpoints need theirs as well: the laws in size and data are fitted to all points.
+        if len(x) < 6 or not np.isfinite(self.ratio).all():
             return False
         design = np.column_stack([np.ones_like(x), x - x.mean(), ratio - ratio.mean()])
         # A spread of a factor two in D/N that compute does not explain.
@@ -86,12 +88,20 @@ class Panel:
 
 
 def panels_of(
-    table: ScoreTable, *, facts: Callable[[str], TaskInfo] = task_info
+    table: ScoreTable,
+    *,
+    facts: Callable[[str], TaskInfo] = task_info,
+    learned: np.ndarray | None = None,
 ) -> tuple[list[Panel], list[Omission]]:
     """Every (task, metric, shots) of a table that has a law, in panels of tasks with the same points.
 
     All checkpoints count, those of a run within `BIN` decades as their mean: hundreds of checkpoints
     of one run say little more than dozens. A run's last checkpoint stays a point of its own.
+
+    Args:
+        table: the scores. facts: where chance and ceiling come from.
+        learned: runs (as `with_runs` labels those of the table) that the choice of `bits` looks at; all where
+            None. A back-test names those below its cut, or the scores it is to foretell would have a say.
 
     Returns:
         The panels, in order of their first task, and what was left out.
@@ -99,10 +109,10 @@ def panels_of(
     series, omissions = series_of(thinned(table), points="all", facts=facts)
     surprise = _Surprise(one for one in series if one.metric.family != "proportion")
     panels = []
-    for members in grouped(series):
-        some = [series[i] for i in members]
+    for some in _same_points(series):
         first = some[0]
-        found = [surprise.of(one) for one in some]
+        use = np.ones(len(first.x), dtype=bool) if learned is None else np.isin(first.run, learned)
+        found = [surprise.of(one, use) for one in some]
         chance = [np.nan if one.info.chance is None else one.info.chance for one in some]
         tops = [1.0 if one.info.ceiling is None else one.info.ceiling for one in some]
         panels.append(
@@ -114,6 +124,17 @@ def panels_of(
             )
         )  # fmt: skip
     return panels, omissions
+
+
+def _same_points(series: list[Series]) -> Iterator[list[Series]]:
+    """Series that share their points: the same compute, and the same runs behind it."""
+    for members in grouped(series):
+        # Two sources, or two variants of one family, can hold runs of equal compute.
+        parts: dict[tuple[bytes, ...], list[Series]] = {}
+        for one in (series[i] for i in members):
+            same = one.run.tobytes(), one.final.tobytes(), one.log_ratio.tobytes()
+            parts.setdefault(same, []).append(one)
+        yield from parts.values()
 
 
 def thinned(table: ScoreTable) -> ScoreTable:
@@ -153,10 +174,10 @@ class _Surprise:
             else:
                 self._text.append((one, values))
 
-    def of(self, series: Series) -> tuple[Array, str]:
-        """The surprise that goes with a proportion, [n], and its name."""
+    def of(self, series: Series, use: np.ndarray) -> tuple[Array, str]:
+        """The surprise that goes with a proportion, [n], and its name, chosen at the points `use` [n]."""
         none = np.full(len(series.x), np.nan), ""
-        if series.metric.family != "proportion":
+        if series.metric.family != "proportion" or not use.any():
             return none
         index = _points(series)
         # The same shots first, then the fewest.
@@ -166,17 +187,19 @@ class _Surprise:
         )
         for one, values in own:
             found = values.reindex(index).to_numpy(dtype=float)
-            if np.isfinite(found).mean() >= MATCHED:
+            if np.isfinite(found[use]).mean() >= MATCHED:
                 return found, str(one.key)
         best = none
         closest = np.inf
         for one, values in self._text:
             found = values.reindex(index).to_numpy(dtype=float)
-            known = np.isfinite(found)
-            if known.mean() < MATCHED or (found[known] <= 0).any() or np.ptp(found[known]) == 0:
+            known = np.isfinite(found) & use
+            if known.sum() < MATCHED * use.sum() or (found[known] <= 0).any():
+                continue
+            if len(np.unique(found[known])) <= CUBIC:
                 continue
             # Of several texts the one whose loss leaves least of the score unexplained.
-            fit = np.polynomial.Polynomial.fit(np.log(found[known]), series.y[known], 3)
+            fit = np.polynomial.Polynomial.fit(np.log(found[known]), series.y[known], CUBIC)
             left = float(((series.y[known] - fit(np.log(found[known]))) ** 2).mean())
             if left < closest:
                 closest, best = left, (found, str(one.key))

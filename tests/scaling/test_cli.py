@@ -19,7 +19,10 @@ from scaling.scores import ScoreTable
 from tests.scaling import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("sources", "fetch", "read", "classify", "clusters", "plot")
+COMMANDS = (
+    "sources", "fetch", "read", "classify", "clusters", "plot", "forecast", "backtest", "decisions", "signal",
+    "effective", "items",
+)  # fmt: skip
 FAST = ("--replicates", "30")
 
 
@@ -132,7 +135,7 @@ def test_the_same_seed_gives_the_same_answer(scores) -> None:
         (("plot", "SCORES", "-o", "x.gif", "--early-by", "1e19"), 2, "valid suffixes are .png, .svg, .pdf"),
         (("fetch", "nothing"), 2, "known are pythia"),
         (("read", "nowhere"), 1, "nowhere"),
-        (("forecast", "SCORES"), 2, "forecast"),
+        (("foretell", "SCORES"), 2, "foretell"),
     ],
 )
 def test_errors_are_one_message_and_an_exit_code(scores, args, code, said, tmp_path, monkeypatch) -> None:
