@@ -9,6 +9,7 @@ from evalsuite.documents import number
 from evalsuite.suite import Dropped, Evidence, HeldOut, Suite, Task, edited, split
 from scaling.errors import StagewiseError
 from scaling.series import Key
+from scaling.tasks import benchmark_of
 
 # Two figures are one when they differ by less than this share: what rounding alone can do.
 SAME = 0.005
@@ -139,11 +140,12 @@ def _move(
         return Move(
             task, "cluster", f"cluster {old.cluster}", f"cluster {new.cluster}", "it ranks models otherwise"
         )
-    if isinstance(old, Task) and isinstance(new, Task) and old.items != new.items:
-        return Move(task, "items", str(old.items), str(new.items), "the budget is spent otherwise")
-    if isinstance(old, Task) and isinstance(new, Task) and abs(old.weight - new.weight) > 1e-5:
-        why = _weight_reason(old, new, *suites)
-        return Move(task, "weight", number(old.weight, 3), number(new.weight, 3), why)
+    if isinstance(old, Task) and isinstance(new, Task):
+        if (old.items, old.item_ids) != (new.items, new.item_ids):
+            return Move(task, "items", str(old.items), str(new.items), _items_reason(old, new))
+        if abs(old.weight - new.weight) > 1e-5:
+            why = _weight_reason(old, new, *suites)
+            return Move(task, "weight", number(old.weight, 3), number(new.weight, 3), why)
     return None
 
 
@@ -154,6 +156,13 @@ def _where(item: _Place | None) -> str:
         return "dropped"
     role = "held out of" if isinstance(item, HeldOut) else "scored in"
     return f"{item.key.metric}, {role} cluster {item.cluster}"
+
+
+def _items_reason(old: Task, new: Task) -> str:
+    if old.items == new.items:
+        return "other items are named"
+    part = old.of is not None or new.of is not None
+    return "the budget is spent otherwise" if part else "the scores are of another number"
 
 
 def _metric_reason(old: Task | HeldOut, new: Task | HeldOut) -> str:
@@ -176,8 +185,14 @@ def _dp_of(item: Task | HeldOut, key: Key) -> str:
 
 
 def _weight_reason(old: Task, new: Task, a: Suite, b: Suite) -> str:
-    sizes = [sum(one.cluster == item.cluster for one in suite.tasks) for item, suite in ((old, a), (new, b))]
-    told = [("clusters", len(a.clusters), len(b.clusters)), ("tasks scored in its cluster", *sizes)]
+    if all(suite.budget and suite.budget.objective == "decision-accuracy" for suite in (a, b)):
+        names = [[benchmark_of(one.task) for one in suite.tasks] for suite in (a, b)]
+        parts = [found.count(benchmark_of(old.task)) for found in names]
+        told = [("benchmarks scored", *(len(set(found)) for found in names)), ("its parts", *parts)]
+    else:
+        pairs = ((old, a), (new, b))
+        sizes = [sum(one.cluster == item.cluster for one in suite.tasks) for item, suite in pairs]
+        told = [("clusters", len(a.clusters), len(b.clusters)), ("tasks scored in its cluster", *sizes)]
     return "; ".join(f"{name} {before} -> {after}" for name, before, after in told if before != after)
 
 

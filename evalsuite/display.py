@@ -59,7 +59,7 @@ def findings(suite: Suite) -> list[str]:
         lines.append(_decisions(three))
     if (four := suite.stability) is None:
         lines.append("stability: not measured (build with --leave-families-out)")
-    elif four.changed is None:
+    elif None in (four.changed, four.worst_changed, four.unstable, four.places):
         lines.append(f"stability: no family can be left out: {four.note}")
     else:
         lines.append(
@@ -78,16 +78,19 @@ def _quality(one: QualityLine) -> str:
         f"{way.choice} {way.agreement:.2f} [{way.low:.2f}, {way.high:.2f}] at {way.cost:.0%} of the cost"
         for way in one.choices
     )
-    gap = one.against_all or (0.0, 0.0, 0.0)
-    return (
-        f"quality ({one.measure}, models and benchmarks held out, {one.groups} runs or recipes): {told}; "
-        f"suite less all tasks {gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]; above {one.above:.0%} of the "
-        f"equally costly random suites (95th percentile of random choosing: {one.random_mean_high:.2f})"
-    )
+    line = f"quality ({one.measure}, models and benchmarks held out, {one.groups} runs or recipes): {told}"
+    if (gap := one.against_all) is not None:
+        line += f"; suite less all tasks {gap[0]:+.3f} [{gap[1]:+.3f}, {gap[2]:+.3f}]"
+    if one.above is not None and one.random_mean_high is not None:
+        line += (
+            f"; above {one.above:.0%} of the equally costly random suites (95th percentile of random "
+            f"choosing: {one.random_mean_high:.2f})"
+        )
+    return line
 
 
 def _decisions(one: DecisionLine) -> str:
-    if one.share is None:
+    if one.share is None or one.low is None or one.high is None:
         return f"decision accuracy: not measured: {one.note}"
     rest = ", ".join(
         f"{name} {value:.2f}"

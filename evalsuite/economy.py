@@ -20,6 +20,7 @@ from scaling.errors import StagewiseError, UsageError
 from scaling.item_sizes import ItemSize
 from scaling.item_subsets import choose_items
 from scaling.items import ItemScores
+from scaling.metrics import metric_info
 from scaling.scores import ScoreTable
 from scaling.stage import Stage
 from scaling.tasks import benchmark_of, task_info
@@ -203,17 +204,19 @@ def _weights(kept: list[Decision], asked: np.ndarray, objective: ObjectiveName) 
 
 def _item_spread(one: Decision, stage: Stage, items: Sequence[ItemScores]) -> float:
     """Standard deviation of one item's score in comparable units, where the stage's middle lies."""
+    curve = one.candidate.curve
+    share = metric_info(one.key.metric).family == "proportion"
+    unit = 1.0 - (task_info(one.key.task).chance or 0.0)
     for scores in items:
         if scores.task == one.key.task and scores.metric == one.key.metric:
-            level = max(float(scores.scores.mean()), 1e-9)
             # Between two models on the same items only the difference varies; this is one model's.
-            return float(scores.scores.std(axis=1).mean()) / level
-    curve = one.candidate.curve
-    if curve is None or curve.series.metric.family != "proportion":
+            spread = float(scores.scores.std(axis=1).mean())
+            return spread / (unit if share else max(float(scores.scores.mean()), 1e-9))
+    if curve is None or not share:
         return ITEM_SPREAD
     x = np.clip(np.log10(np.sqrt(stage.low * stage.high)), *curve.span)
     level = float(np.clip(curve.values(np.array([x]))[0, 0], 0.0, 1.0))
-    return float(np.sqrt(max(level * (1 - level), 0.0099))) / (1.0 - (curve.series.info.chance or 0.0))
+    return float(np.sqrt(max(level * (1 - level), 0.0099))) / unit
 
 
 def _decided(

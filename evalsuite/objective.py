@@ -17,7 +17,7 @@ from scaling.laws import Array
 from scaling.noise import scale_of
 from scaling.recipes import Pairs, like_pairs, pair_differences, recipes_of
 from scaling.scores import ScoreTable
-from scaling.series import Key
+from scaling.series import MIN_FAMILIES, Key
 from scaling.tasks import TaskInfo, benchmark_of, task_info
 
 Kind = Literal["decision accuracy", "latent agreement"]
@@ -144,16 +144,17 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
     """Latent agreement: residuals of every point around the curves of the candidates.
 
     Raises:
-        StagewiseError: fewer than three candidates' worth of shared points.
+        StagewiseError: fewer than four points that hold half of the candidates.
     """
     columns, sampling = {}, []
+    families = {name for curve in curves for name in curve.series.family}
     for i, curve in enumerate(curves):
         series = curve.series
         scale = scale_of(series.metric.family, curve.values(series.x)[0])
         residual = series.sign * (series.y - curve.values(series.x)[0]) / scale
-        index = pd.MultiIndex.from_arrays(
-            [series.run, series.x.round(9), series.cluster], names=["run", "x", "cluster"]
-        )
+        # One labelling for all curves: alone, each takes families or runs by how many families it has.
+        label = series.family if len(families) >= MIN_FAMILIES else series.cluster
+        index = pd.MultiIndex.from_arrays([series.run, series.x.round(9), label], names=["run", "x", "group"])
         column = pd.Series(residual, index=index)
         columns[i] = column[~column.index.duplicated()]
         items = series.n_items[np.isfinite(series.n_items)]
@@ -163,7 +164,7 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
             one = 1.0 if series.metric.family == "proportion" else ITEM_SPREAD**2
             share = min(one / float(np.median(items)) / residual.var(), MOST_SAMPLING)
         sampling.append(share)
-    frame = pd.concat(columns, axis=1).sort_index()
+    frame = pd.concat(columns, axis=1).sort_index() if columns else pd.DataFrame()
     frame = frame[frame.notna().mean(axis=1) >= KNOWN]
     if len(frame) < 4:
         raise StagewiseError(
@@ -175,12 +176,12 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
     mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     values = np.where(known, values - mean, 0.0)
     values = _scaled(values)
-    cluster = frame.index.get_level_values("cluster").to_numpy()
+    group = np.unique(frame.index.get_level_values("group"), return_inverse=True)[1]
     keys = tuple(curve.key for curve in curves)
     names = np.array([benchmark_of(key.task) for key in keys])
     x = frame.index.get_level_values("x").to_numpy(dtype=float)
     return Objective(
-        "latent agreement", keys, names, values, values, names, np.column_stack([cluster, cluster]), x,
+        "latent agreement", keys, names, values, values, names, np.column_stack([group, group]), x,
         np.array(sampling), 0,
     )  # fmt: skip
 

@@ -82,37 +82,44 @@ def assess(
         beyond: log10 FLOPs that points must exceed to be judged on ("at larger scale").
 
     Raises:
-        StagewiseError: fewer than four benchmarks or two groups.
+        StagewiseError: fewer than four benchmarks, fewer groups than folds, or no split to judge on.
     """
     rng = np.random.default_rng(seed)
     benchmarks = np.unique(objective.benchmarks)
     groups = np.unique(objective.groups)
-    if len(benchmarks) < 4 or len(groups) < 2 * FOLDS:
+    if len(benchmarks) < 4 or len(groups) < FOLDS:
         raise StagewiseError(
             f"quality of a suite: {len(benchmarks)} benchmark(s) and {len(groups)} run(s) or recipe(s); "
-            f"4 and {2 * FOLDS} are needed"
+            f"4 and {FOLDS} are needed"
         )
     records: list[dict] = []
     judged: list[tuple[np.ndarray, dict[str, Array], Array, np.ndarray]] = []
     for number in range(splits):
         aside = rng.permutation(benchmarks)[: max(2, round(ASIDE * len(benchmarks)))]
-        part = objective.against(aside)
         at = np.flatnonzero(~np.isin(objective.benchmarks, aside))
-        if not len(at) or not part.target.shape[1]:
+        goal = objective.against(aside)
+        # What is chosen by must not hold what is judged by, not even its scores of other models.
+        part = objective.candidates(at).against(np.setdiff1d(objective.target_benchmarks, aside))
+        if not goal.target.shape[1] or not part.target.shape[1]:
             continue
-        part, costs = part.candidates(at), offer.of(at)
-        found = _split(part, costs, share, standard, beyond, draws, rng)
+        found = _split(part, goal.goal(), offer.of(at), share, standard, beyond, draws, rng)
         judged.append(found[:4])
         records += [{"split": number, **row} for row in found[4]]
         if progress:
             progress(number + 1, splits)
+    if not records:
+        raise StagewiseError(
+            f"quality of a suite: none of {splits} splits has points to judge on and benchmarks to judge by; "
+            "give scores of the same models on more benchmarks"
+        )
     return _summary(objective, judged, pd.DataFrame(records), resamples, seed)
 
 
-def _split(objective: Objective, offer: Offer, share: float, standard, beyond, draws: int, rng):
+def _split(
+    objective: Objective, goal: Array, offer: Offer, share: float, standard, beyond, draws: int, rng
+):  # fmt: skip
     budget = share * offer.full
     count = len(objective.keys)
-    goal = objective.goal()
     fold = folds_of(objective.groups, FOLDS, int(rng.integers(1 << 30)))
     far = np.ones(len(goal), dtype=bool) if beyond is None else objective.x > beyond
     randoms = [_random(offer, budget, rng) for _ in range(draws)]

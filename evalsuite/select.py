@@ -133,7 +133,7 @@ def select(
             )
         if aside:
             one, mean = aside
-            others = f"the {len(kept)} other task(s) of cluster {cluster}"
+            others = f"the {len(kept)} other task(s) of its cluster"  # a budget may number it anew
             reason = f"most like {others}: mean rank correlation {mean:.2f}"
             decided[one.key] = Decision(one, "held-out", reason, cluster, None, seconds[one.key])
     return Selection(tuple(decided[one.key] for one in candidates), criterion)

@@ -60,8 +60,11 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
     Args:
         known: of the objective. budget: tokens.
     """
-    items = offer.items.astype(float).copy()
-    on = np.ones(len(items), dtype=bool)
+    # What does not fit alone is in no suite; left in, it could be the last one standing.
+    fewest = offer.items if offer.whole else np.minimum(offer.items, FEWEST)
+    room = budget - offer.of(np.flatnonzero(offer.kept)).full
+    on = offer.kept | (fewest * offer.per_item <= room * (1 + 1e-9))
+    items = np.where(on, offer.items, 0.0)
     noise = objective.sampling
     while offer.cost(items) > budget * (1 + 1e-9):
         at = np.flatnonzero(on)
@@ -97,20 +100,29 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
 
 def _refilled(objective: Objective, known: Moments, offer: Offer, budget: float, items: Array) -> Array:
     """Spend what the last big step left over: more items of a task, or a dropped task again."""
+    items = items.copy()
+    alike = (objective.benchmarks[:, None] == objective.benchmarks[None, :]).astype(float)
+    each = np.eye(len(items), dtype=bool)
     while True:
-        left = budget - offer.cost(items)
-        best, chosen = _value(objective, known, offer, items) + SMALLEST, None
-        for i in range(len(items)):
-            size = _more(items[i], offer.items[i], left / offer.per_item[i], offer.whole)
-            if size > items[i]:
-                trial = items.copy()
-                trial[i] = size
-                value = _value(objective, known, offer, trial)
-                if value > best:
-                    best, chosen = value, trial
-        if chosen is None:
+        room = (budget - offer.cost(items)) / offer.per_item
+        size = np.array(
+            [_more(*pair, left, offer.whole) for *pair, left in zip(items, offer.items, room, strict=True)]
+        )
+        can = np.flatnonzero(size > items)
+        if not len(can):
             return items
-        items = chosen
+        # Row 0 is the suite as it is; row 1 + i the suite with the next step of task can[i].
+        trial = np.vstack([items, np.where(each[can], size[can, None], items)])
+        there = (trial > 0).astype(float)
+        weights = there / np.maximum(there @ alike, 1.0)
+        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+        extra = objective.sampling * np.maximum(offer.items / np.maximum(trial, 1.0) - 1.0, 0.0)
+        spread = ((weights @ known.rho) * weights).sum(axis=1) + (weights**2 * extra).sum(axis=1)
+        value = _log_agreement(weights @ known.pull, spread)
+        best = int(value[1:].argmax())
+        if value[1 + best] <= value[0] + SMALLEST:
+            return items
+        items = trial[1 + best]
 
 
 def _more(now: float, total: float, room: float, whole: bool) -> float:
@@ -124,10 +136,6 @@ def _more(now: float, total: float, room: float, whole: bool) -> float:
     while size > room and size / 2 >= FEWEST:
         size = float(np.floor(size / 2))
     return size if size <= room else now
-
-
-def _value(objective: Objective, known: Moments, offer: Offer, items: Array) -> float:
-    return float(np.log(max(_agreement(objective, known, offer, items), 1e-9)))
 
 
 def _log_agreement(pull: Array, spread: Array) -> Array:
