@@ -54,6 +54,8 @@ class Backtest:
     def summary(self, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
         """One row per metric family and method: mean, median, largest error, and what the forecast gains.
 
+        `relative` is the mean error over the observed score.
+
         `gain` is the mean error of the method less that of the forecast on the same targets, with its 95%
         interval from resampling tasks; `failed` counts targets a method gave no number for (they count in
         no mean). `covered` is the share of identified intervals that hold the observed score.
@@ -67,12 +69,18 @@ class Backtest:
             for name in [OURS, *(c for c in self.rows["method"].unique() if c != OURS)]:
                 error = part[name].to_numpy(dtype=float)
                 known = np.isfinite(error)
+                row = {"family": family, "method": name, "targets": int(known.sum())}
+                row["failed"] = int((~known).sum())
                 if not known.any():
+                    # A baseline that failed is told; a method that does not apply to the metric is not.
+                    out += [row] if name in BASELINES else []
                     continue
-                row = {
-                    "family": family, "method": name, "targets": int(known.sum()),
-                    "failed": int((~known).sum()), "mean": error[known].mean(),
-                    "median": float(np.median(error[known])), "largest": error[known].max(),
+                observed = np.abs(part["observed"].to_numpy(dtype=float))
+                points = 100.0 if family == "proportion" else 1.0
+                share = (error / points)[known & (observed > 0)] / observed[known & (observed > 0)]
+                row |= {
+                    "mean": error[known].mean(), "median": float(np.median(error[known])),
+                    "largest": error[known].max(), "relative": share.mean() if len(share) else np.nan,
                 }  # fmt: skip
                 if name == OURS:
                     low, high = part["low"].to_numpy(dtype=float), part["high"].to_numpy(dtype=float)

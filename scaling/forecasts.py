@@ -217,7 +217,10 @@ class _Question:
 
     @classmethod
     def of(cls, target_flops, tokens_per_param, axis: Axis, bytes_per_token, level: float) -> _Question:
-        targets = np.atleast_1d(np.asarray(target_flops, dtype=float))
+        try:
+            targets = np.atleast_1d(np.asarray(target_flops, dtype=float))
+        except (TypeError, ValueError):
+            targets = np.array([np.nan])
         if targets.ndim != 1 or not (np.isfinite(targets) & (targets > 0)).all() or not len(targets):
             raise UsageError(f"target_flops: got {target_flops}, valid are positive numbers of FLOPs")
         if not 0 < level < 1:

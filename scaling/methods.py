@@ -36,15 +36,17 @@ def point_weights(panel: Panel) -> Array:
 def ratio_exponent(panel: Panel) -> float:
     """Exponent g of effective compute C (D/N)^g, one for all tasks of a panel.
 
-    Zero unless finished runs tell size and data apart: intermediate checkpoints of one recipe have seen
-    less data *and* have not decayed.
+    From finished runs alone, and zero unless they tell size and data apart: intermediate checkpoints have
+    seen less data *and* have not decayed.
     """
     if not panel.size_and_data:
         return 0.0
+    centre = panel.ratio.mean()
+    panel = panel.at(panel.final)
     weights = np.tile(point_weights(panel), (len(panel.y), 1))
     costs = []
     for exponent in EXPONENTS:
-        x = panel.x + exponent * (panel.ratio - panel.ratio.mean())
+        x = panel.x + exponent * (panel.ratio - centre)
         if panel.family == "proportion":
             sse = fit_batch(Sigmoid(), x, panel.y, weights, _box(panel, 1, floored=True)).sse
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.laws import Array
+from scaling.metrics import metric_info
 from scaling.scores import Omission, ScoreTable
 from scaling.series import RUN, Key, Series, grouped, series_of
 from scaling.tasks import TaskInfo, task_info
@@ -143,6 +144,9 @@ def thinned(table: ScoreTable) -> ScoreTable:
     step = frame["step"].astype("Float64").fillna(np.inf).to_numpy(dtype=float)
     last = pd.Series(step).groupby([frame[name] for name in RUN], dropna=False).transform("max").to_numpy()
     loose = np.isfinite(step) & (step < last) & (frame["flops"] > 0).fillna(False).to_numpy(dtype=bool)
+    # What has no law is left out later, and counted row by row.
+    lawful = {name: metric_info(name).fitted for name in frame["metric"].unique()}
+    loose &= frame["metric"].map(lawful).to_numpy(dtype=bool)
     if not loose.any():
         return table
     part = frame[loose]

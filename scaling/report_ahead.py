@@ -187,30 +187,32 @@ def print_backtest(found: Backtest, settings: Mapping[str, Any], *, per_task: bo
     for one in verdicts(found, summary):
         typer.echo(one["text"])
     columns = (
-        "family", "method", "mean", "median", "largest", "gain", "95%", "targets", "failed", "identified",
-        "covered",
+        "family", "method", "mean", "median", "largest", "relative", "gain", "95%", "targets", "failed",
+        "identified", "covered",
     )  # fmt: skip
     enough = {one["family"]: one["tasks"] >= MIN_CLUSTERS for one in verdicts(found, summary)}
     rows = []
     for one in summary.to_dict("records"):
         ours = one["method"] == OURS
-        between = "" if ours else "not identified"
-        if not ours and enough[one["family"]]:
+        between = "" if ours or not one["targets"] else "not identified"
+        if not ours and one["targets"] and enough[one["family"]]:
             between = f"{one['gain_low']:.3g}..{one['gain_high']:.3g}"
         rows.append(
             (
                 one["family"], one["method"], _figure(one["mean"]), _figure(one["median"]),
-                _figure(one["largest"]), _figure(one.get("gain")), between, f"{one['targets']:,}",
-                str(one["failed"]), _share(one.get("identified")), _share(one.get("covered")),
+                _figure(one["largest"]), _share(one["relative"]), _figure(one.get("gain")), between,
+                f"{one['targets']:,}", str(one["failed"]), _share(one.get("identified")),
+                _share(one.get("covered")),
             )
         )  # fmt: skip
-    right = ("mean", "median", "largest", "gain", "targets", "failed", "identified", "covered")
+    right = ("mean", "median", "largest", "relative", "gain", "targets", "failed", "identified", "covered")
     print_table(columns, rows, right=right)
     if per_task:
         typer.echo("")
         _print_tasks(found)
     note(
-        "absolute errors, in points where the metric is a proportion; gain: how much less the forecast errs, "
+        "absolute errors, in points where the metric is a proportion; relative: to the observed score; gain: "
+        "how much less the forecast errs, "
         "its interval from resampling tasks, not runs; covered: share of identified intervals that hold"
     )
     print_omissions(found.omissions)

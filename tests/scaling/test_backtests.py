@@ -225,6 +225,7 @@ def test_the_summary_by_hand():
     assert ours["identified"] == 0.75 and ours["covered"] == pytest.approx(2 / 3)
     assert (line["targets"], line["failed"], line["largest"]) == (3, 1, 9)
     assert line["mean"] == pytest.approx(13 / 3)
+    assert line["relative"] == pytest.approx(13 / 3 / 100 / 0.5)  # points, of an observed 0.5
     # Where the line gave no number, nothing is compared.
     assert line["gain"] == pytest.approx((2 + 3 - 2) / 3)
     assert np.isnan(ours["gain"]) and np.isnan(line["covered"])

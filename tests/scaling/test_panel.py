@@ -128,6 +128,14 @@ def test_every_row_is_in_a_panel_or_counted():
     assert any("short" in one.where and one.count == 3 for one in omissions)
 
 
+def test_what_has_no_law_is_counted_before_it_is_thinned():
+    # Oracle: counting: ten checkpoints within 0.05 decades are ten rows.
+    rows = run("m", list(np.linspace(20.001, 20.04, 10)), [0.5] * 10, metric="never_heard_of_it")
+    rows += run("m", [20.0, 20.1, 20.2, 20.3], [0.3, 0.4, 0.5, 0.6], metric="acc")
+    _, omissions = panels_of(table(rows), facts=facts())
+    assert [(one.what, one.count) for one in omissions] == [("metric without a law", 10)]
+
+
 def test_tasks_of_the_same_points_share_a_panel():
     """Oracle: the table itself, by point; facts by task."""
     truths = {"a": sigmoid(0.25, 0.8, 20.0, 1.5), "b": sigmoid(0.25, 0.5, 21.0, 1.0)}
