@@ -148,6 +148,7 @@ def build(
     selection, economy = economise(
         qualified, table, interval, objective=aim, budget=limit, whole=whole, measured=measured, items=items,
         se=se, seed=seed,
+        forced={(one.task, one.metric) for one in settings.overrides if one.action == "keep"},
     )  # fmt: skip
     steady = None
     if stability:

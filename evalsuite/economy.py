@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -108,6 +108,7 @@ def economise(
     measured: Mapping[str, ItemSize] | None = None,
     items: Sequence[ItemScores] = (),
     se: float | None = None,
+    forced: Collection[tuple[str, str]] = (),
     seed: int = 0,
     progress=None,
 ) -> tuple[Selection, Economy]:
@@ -127,6 +128,7 @@ def economise(
             are named.
         se: ask no more items than keep the standard error of the suite's score (against all items of its
             tasks) under this, in comparable units: the chance-corrected share right, the relative loss.
+        forced: task and metric of what an override keeps, with all its items.
         seed: of the folds.
         progress: called with (splits done, splits) while the quality is measured.
 
@@ -138,19 +140,29 @@ def economise(
     offer = Offer(
         np.array([cost.items for cost in costs], dtype=float),
         np.array([cost.per_item for cost in costs]),
-        np.array([one.reason.startswith("override: ") for one in kept]),
+        np.array([(one.key.task, one.key.metric) in forced for one in kept], dtype=bool),
         whole,
+        np.array([one.cluster or 0 for one in kept]),
     )
     basis = {name: sum(cost.basis == name for cost in costs) for name in ("measured", "facts", "assumed")}
     found, quality, unmeasured, strength = None, None, "", None
     asked = offer.items.astype(int)
+    silent = np.zeros(0, dtype=int)
     if objective == "decision-accuracy":
         found = _objective(kept, table, stage)
         if budget is not None and budget.of(offer.full) < offer.full:
             if found is None:
                 raise StagewiseError("budget: too few points hold these tasks; give scores of more models")
-            chosen, strength = choose(found, offer, budget.of(offer.full), seed=seed)
-            asked = chosen.astype(int)
+            # A task scored on other models than the rest says nothing about agreeing with it.
+            told = (
+                found.told() if not offer.kept.any() else np.union1d(found.told(), np.flatnonzero(offer.kept))
+            )
+            chosen, strength = choose(
+                found.candidates(told), offer.of(told), budget.of(offer.full), seed=seed
+            )
+            asked = np.zeros(len(kept), dtype=int)
+            asked[told] = chosen.astype(int)
+            silent = np.setdiff1d(np.arange(len(kept)), told)
             if not asked.any():
                 fewest = offer.items if whole else np.minimum(offer.items, FEWEST)
                 raise StagewiseError(
@@ -169,13 +181,15 @@ def economise(
     weights = _weights(kept, asked, objective)
     spread = np.array([_item_spread(one, stage, items) for one in kept])
     if se is not None:
-        on = asked > 0
+        if whole:
+            raise UsageError("se: asks part of the items; drop it or --whole")
+        on = (asked > 0) & ~offer.kept
         asked[on] = np.minimum(
             allocate(weights[on], spread[on], offer.per_item[on], offer.items[on], se), asked[on]
         )
     on = asked > 0
     error = float(standard_error(weights[on], spread[on], asked[on], offer.items[on]))
-    decided = _decided(selection, kept, costs, asked, weights, budget, items, stage)
+    decided = _decided(selection, kept, costs, asked, weights, set(silent.tolist()), budget, items, stage)
     cost = offer.cost(asked)
     economy = Economy(found, budget, offer.full, cost, error, basis, quality, unmeasured, strength)
     return Selection(decided, selection.criterion), economy
@@ -221,7 +235,7 @@ def _item_spread(one: Decision, stage: Stage, items: Sequence[ItemScores]) -> fl
 
 def _decided(
     selection: Selection, kept: list[Decision], costs: list[Cost], asked: np.ndarray, weights: np.ndarray,
-    budget: Budget | None, items: Sequence[ItemScores], stage: Stage,
+    silent: set[int], budget: Budget | None, items: Sequence[ItemScores], stage: Stage,
 ) -> tuple[Decision, ...]:  # fmt: skip
     place = {one.key: i for i, one in enumerate(kept)}
     alive = {kept[i].cluster for i in np.flatnonzero(asked > 0)}
@@ -231,6 +245,8 @@ def _decided(
             i = place[one.key]
             if not asked[i]:
                 reason = f"over the budget of {budget}: adds least for its {costs[i].tokens:,} tokens"
+                if i in silent:
+                    reason = f"within a budget only what can be compared: scored on other models ({budget})"
                 out.append(Decision(one.candidate, "dropped", reason))
                 continue
             one = replace(one, asked=int(asked[i]), cost=replace(costs[i], items=int(asked[i])))

@@ -76,6 +76,10 @@ class Objective:
         kept = np.isin(self.target_benchmarks, list(benchmarks))
         return replace(self, target=self.target[:, kept], target_benchmarks=self.target_benchmarks[kept])
 
+    def told(self) -> np.ndarray:
+        """Candidates there is any evidence on, by position: some may share no row with most others."""
+        return np.flatnonzero(self.small.any(axis=0))
+
     def goal(self) -> Array:
         """Mean over the benchmarks of the target, each counted once, [rows]."""
         return self.target @ balanced(self.target_benchmarks)

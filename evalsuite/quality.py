@@ -73,7 +73,8 @@ def assess(
     of the runs (or recipes) suites are chosen on the other folds, and their scores on the fold are compared
     with the target's mean there: Spearman's rank correlation over all folds for runs (what the curves leave
     of their scores), the share of pairs ordered alike for recipes. Item noise of a suite that asks fewer
-    items is drawn from its closed form, which is too much for two models on the same items.
+    items is drawn from its closed form, which is too much for two models on the same items. Candidates
+    without evidence have no part in it.
 
     Args:
         objective: the evidence. offer: costs of its candidates.
@@ -85,6 +86,8 @@ def assess(
         StagewiseError: fewer than four benchmarks, fewer groups than folds, or no split to judge on.
     """
     rng = np.random.default_rng(seed)
+    # A column of nothing would cost its tokens, and agree with nothing, without having been judged.
+    objective, offer = objective.candidates(objective.told()), offer.of(objective.told())
     benchmarks = np.unique(objective.benchmarks)
     groups = np.unique(objective.groups)
     if len(benchmarks) < 4 or len(groups) < FOLDS:

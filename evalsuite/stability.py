@@ -18,8 +18,6 @@ from scaling.scores import ScoreTable
 from scaling.series import Key, series_of
 from scaling.stage import Stage
 
-REPLICATES = 100  # bootstrap draws of a recomputation, at most
-
 
 @dataclass(frozen=True)
 class Stability:
@@ -83,7 +81,7 @@ def leave_families_out(
     """Classify and select again without each family in turn.
 
     Only the tasks that a family was scored on are fitted again (the others do not know it), with the same
-    settings and seed and at most `REPLICATES` bootstrap draws.
+    settings, seed and bootstrap draws, so that nothing but the family differs.
 
     Args:
         table: the scores. whole, selection: what they gave with all families; before any budget.
@@ -140,7 +138,7 @@ def _without(
         again = classify(
             rest, early_by=asked.early_by, stage=None if asked.stage is None else Stage(*asked.stage),
             threshold=asked.threshold, horizon=asked.horizon, level=asked.level, points=asked.points,
-            replicates=min(asked.replicates, REPLICATES), seed=asked.seed,
+            replicates=asked.replicates, seed=asked.seed,
         )  # fmt: skip
         merged = _merged(whole, again, touched)
         other = select(

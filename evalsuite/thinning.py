@@ -23,12 +23,14 @@ class Offer:
         items: of each, [K]. per_item: tokens of one item, [K].
         kept: candidates that must stay with all their items, [K].
         whole: a task is scored with all its items or not at all.
+        cluster: of each, [K]; tasks of one cluster rank models alike. None where that is not known.
     """
 
     items: Array
     per_item: Array
     kept: np.ndarray
     whole: bool = False
+    cluster: np.ndarray | None = None
 
     @property
     def full(self) -> float:
@@ -37,7 +39,8 @@ class Offer:
 
     def of(self, index: np.ndarray) -> Offer:
         """Some of the candidates, by position."""
-        return Offer(self.items[index], self.per_item[index], self.kept[index], self.whole)
+        cluster = None if self.cluster is None else self.cluster[index]
+        return Offer(self.items[index], self.per_item[index], self.kept[index], self.whole, cluster)
 
     def cost(self, items: Array) -> float:
         """Tokens of so many items of each."""
@@ -54,8 +57,9 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
     with s_t the share of sampling noise at all N_t items and n_t the items asked. Starting from everything,
     the step that costs least of log r per token saved is taken until the budget is met: dropping a task, or
     halving its items (to `FEWEST` at least). Going backwards keeps variety that a forward choice,
-    which believes each early gain, never gets to; redundant tasks go first because dropping one of
-    two tasks that say the same changes r least. What the last big step saved too much is spent again.
+    which believes each early gain, never gets to. Where clusters are known and items may be asked in
+    part, redundant tasks go first: the last task of a cluster stays while another cluster has two. What the
+    last big step saved too much is spent again.
 
     Args:
         known: of the objective. budget: tokens.
@@ -77,8 +81,9 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
         value = _log_agreement(pull, spread)
         cost = items[at] * offer.per_item[at]
         steps = []
-        if len(at) > 1 and free.any():
-            loss = np.where(free, (value[0] - value[1:]) / cost, np.inf)
+        loose = free & _redundant(offer, at)
+        if len(at) > 1 and loose.any():
+            loss = np.where(loose, (value[0] - value[1:]) / cost, np.inf)
             steps.append((float(loss.min()), at[int(loss.argmin())], 0.0))
         if not offer.whole:
             fewer = np.maximum(items[at] / 2, np.minimum(FEWEST, items[at]))
@@ -96,6 +101,15 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
         items[task] = left
         on[task] = left > 0
     return _refilled(objective, known, offer, budget, items)
+
+
+def _redundant(offer: Offer, at: np.ndarray) -> np.ndarray:
+    """Which of the tasks `at` share a cluster with another one; all where none does."""
+    if offer.cluster is None or offer.whole:
+        return np.ones(len(at), dtype=bool)
+    _, place, count = np.unique(offer.cluster[at], return_inverse=True, return_counts=True)
+    shared = count[place] > 1
+    return shared if (shared & ~offer.kept[at]).any() else np.ones(len(at), dtype=bool)
 
 
 def _refilled(objective: Objective, known: Moments, offer: Offer, budget: float, items: Array) -> Array:

@@ -183,7 +183,7 @@ def test_an_override_survives_any_budget(table, classified) -> None:
     keep = Override(task="epsilon", metric="acc", action="keep", reason="we said so")
     before = selected(table, classified, Settings(overrides=(keep,)))
     for budget in ("5%", "50%"):
-        after, found = of(before, table, budget)
+        after, found = of(before, table, budget, forced={("epsilon", "acc")})
         assert kept(after)["epsilon"].asked == 1000
         if budget == "5%":
             assert list(kept(after)) == ["epsilon"] and found.cost > 0.05 * found.full
@@ -269,3 +269,20 @@ def test_the_same_call_gives_the_same_answer(selection, table, share: float, who
     first = of(selection, table, f"{share}%", whole=whole)
     again = of(selection, table, f"{share}%", whole=whole)
     assert first[0] == again[0] and first[1].cost == again[1].cost <= share / 100 * first[1].full * (1 + 1e-6)
+
+
+def test_redundant_tasks_go_first(table, classified) -> None:
+    """Planted: tasks of one cluster rank alike, so the last of one stays while another has two."""
+    before = selected(table, classified, Settings())
+    clusters = {one.cluster for one in before.decisions if one.verdict == "kept"}
+    after, _ = of(before, table, "60%")
+    left = {one.key for one in after.decisions if one.verdict == "kept"}
+    there = {one.cluster for one in before.decisions if one.verdict == "kept" and one.key in left}
+    counts = [sum(one.cluster == c for one in before.decisions if one.key in left) for c in there]
+    assert there == clusters or max(counts) == 1
+
+
+def test_part_of_the_items_contradicts_whole_tasks(table, classified) -> None:
+    """A standard error asks for part of the items."""
+    with pytest.raises(UsageError, match="drop it or --whole"):
+        of(selected(table, classified, Settings()), table, None, se=0.01, whole=True)

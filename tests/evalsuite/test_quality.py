@@ -97,6 +97,21 @@ def test_a_choice_beats_random_ones_where_tasks_differ() -> None:
     assert found.above > 0.6
 
 
+def test_tasks_without_evidence_have_no_part_in_it() -> None:
+    """Oracle: the same without them. Planted: two more tasks, dear, that share no row with them."""
+    world = one_factor(np.full(6, 0.6), rows=100)
+    nothing = np.zeros((100, 2))
+    more = replace(
+        world, small=np.hstack([world.small, nothing]), target=np.hstack([world.target, nothing]),
+        keys=(*world.keys, Key("x", "acc", 0), Key("y", "acc", 0)), sampling=np.zeros(8),
+        benchmarks=np.append(world.benchmarks, ["x", "y"]),
+        target_benchmarks=np.append(world.target_benchmarks, ["x", "y"]),
+    )  # fmt: skip
+    wide = offer([200] * 6 + [9000] * 2, 10.0)
+    found = judged(more, 0.5, given=wide, standard=["x", "b0"])
+    pd.testing.assert_frame_equal(found.rows, judged(world, 0.5, standard=["b0"]).rows)
+
+
 def test_seeds_reproduce(factor) -> None:
     world = one_factor(NINE, rows=600)
     again = judged(world, 0.5, standard=["b0", "b1"])
