@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from scaling.series import MIN_FAMILIES, Key
 from scaling.tasks import TaskInfo, benchmark_of, task_info
 
 Kind = Literal["decision accuracy", "latent agreement"]
+FEWEST_ROWS = 4
 KNOWN = 0.5  # share of the tasks a row must hold to count
 MOST_SAMPLING = 0.95  # of a column's variance: some of it is always more than item noise
 # Standard deviation between items of the difference of two models' loss, as a share of the mean loss:
@@ -71,7 +72,7 @@ class Objective:
             small=self.small[:, index], sampling=self.sampling[index],
         )  # fmt: skip
 
-    def against(self, benchmarks: Sequence[str]) -> Objective:
+    def against(self, benchmarks: Iterable[str]) -> Objective:
         """Only these benchmarks at the target."""
         kept = np.isin(self.target_benchmarks, list(benchmarks))
         return replace(self, target=self.target[:, kept], target_benchmarks=self.target_benchmarks[kept])
@@ -147,8 +148,12 @@ def _scaled(values: Array) -> Array:
 def from_curves(curves: Sequence[Curve]) -> Objective:
     """Latent agreement: residuals of every point around the curves of the candidates.
 
+    Where sources scored different tasks, the block of points and candidates that holds most scores counts,
+    each of its points with at least half of its candidates; the other candidates are columns of zeros (see
+    `Objective.told`).
+
     Raises:
-        StagewiseError: fewer than four points that hold half of the candidates.
+        StagewiseError: no four points hold half of any three candidates.
     """
     columns, sampling = {}, []
     families = {name for curve in curves for name in curve.series.family}
@@ -169,13 +174,14 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
             share = min(one / float(np.median(items)) / residual.var(), MOST_SAMPLING)
         sampling.append(share)
     frame = pd.concat(columns, axis=1).sort_index() if columns else pd.DataFrame()
-    frame = frame[frame.notna().mean(axis=1) >= KNOWN]
-    if len(frame) < 4:
+    inside, told = _block(frame.notna().to_numpy())
+    if inside.sum() < FEWEST_ROWS:
         raise StagewiseError(
-            f"latent agreement: {len(frame)} point(s) hold half of the candidates, 4 are needed; "
-            "give scores of the same models on the same tasks"
+            f"latent agreement: {inside.sum()} point(s) hold half of any three candidates, {FEWEST_ROWS} are "
+            "needed; give scores of the same models on the same tasks"
         )
-    values = frame.to_numpy(dtype=float)
+    frame = frame[inside]
+    values = np.where(told, frame.to_numpy(dtype=float), np.nan)
     known = np.isfinite(values)
     mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     values = np.where(known, values - mean, 0.0)
@@ -188,6 +194,23 @@ def from_curves(curves: Sequence[Curve]) -> Objective:
         "latent agreement", keys, names, values, values, names, np.column_stack([group, group]), x,
         np.array(sampling), 0,
     )  # fmt: skip
+
+
+def _block(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points and candidates of the block that holds most scores, as masks.
+
+    Candidates enter by how often they were scored; for each number of them the points with at least `KNOWN`
+    of these are taken, and the number that gives most scores wins.
+    """
+    order = np.argsort(-known.sum(axis=0), kind="stable")
+    rows, chosen, most = np.zeros(len(known), dtype=bool), np.zeros(known.shape[1], dtype=bool), 0
+    for count in range(min(3, known.shape[1]), known.shape[1] + 1):
+        part = known[:, order[:count]]
+        full = part.mean(axis=1) >= KNOWN if count else rows
+        if full.sum() >= FEWEST_ROWS and part[full].sum() >= most:
+            rows, most = full, int(part[full].sum())
+            chosen = np.isin(np.arange(known.shape[1]), order[:count])
+    return rows, chosen
 
 
 def recipe_pairs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from evalsuite.economy import LARGEST, Economy, ObjectiveName
@@ -42,9 +44,9 @@ def quality_line(economy: Economy, objective: ObjectiveName) -> QualityLine | No
         )
         for row in found.rows.to_dict("records")
     )  # fmt: skip
-    gap = tuple(float(np.clip(value, -1, 1)) for value in found.difference)
+    gap, low, high = (float(np.clip(value, -1, 1)) for value in found.difference)
     return QualityLine(
-        measure=measure, choices=choices, against_all=gap,
+        measure=measure, choices=choices, against_all=(gap, low, high),
         above=found.above, random_mean_high=found.random_means[1], splits=found.splits, groups=found.groups,
         note="",
     )  # fmt: skip
@@ -53,7 +55,7 @@ def quality_line(economy: Economy, objective: ObjectiveName) -> QualityLine | No
 def decision_line(selection: Selection, table: ScoreTable, stage: Stage, seed: int) -> DecisionLine:
     """How often runs in the stage order recipes as runs above it do, under the suite's weights."""
     weights = {one.key: one.weight for one in selection.decisions if one.verdict == "kept" and one.weight}
-    blank = {
+    blank: dict[str, Any] = {
         "share": None, "low": None, "high": None, "all_tasks": None, "random": None, "pairs": 0,
         "recipes": 0, "refused": 0, "claim": False,
     }  # fmt: skip
@@ -67,7 +69,7 @@ def decision_line(selection: Selection, table: ScoreTable, stage: Stage, seed: i
     if whole is None or not whole.pairs:
         refused = ", ".join(f"{count} {why}" for why, count in found.pairs.reasons().items())
         note = "no pair of recipes can be compared" + (f": {refused}" if refused else "")
-        return DecisionLine(**blank | {"refused": len(found.pairs.refused)}, note=note)
+        return DecisionLine(**dict(blank, refused=len(found.pairs.refused)), note=note)
 
     def known(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None

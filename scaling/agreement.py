@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,11 @@ class DecisionAccuracy:
 
 
 def share_alike(
-    d_small: Array, d_target: Array, weights: Array | None = None, *, ties: tuple[float, float] = (0.0, 0.0)
+    d_small: Array,
+    d_target: Array,
+    weights: np.ndarray | None = None,
+    *,
+    ties: tuple[float, float] = (0.0, 0.0),
 ) -> Array:
     """Share of pairs whose differences have one sign, a tie counting half.
 
@@ -198,7 +203,7 @@ def decision_accuracy(
 
 
 def _ties(ties: float | tuple[float, float]) -> tuple[float, float]:
-    pair = (ties, ties) if np.ndim(ties) == 0 else tuple(ties)  # pyright: ignore[reportArgumentType]
+    pair = tuple(cast("tuple[float, float]", (ties, ties) if np.ndim(ties) == 0 else ties))
     if len(pair) != 2 or not all(np.isfinite(one) and one >= 0 for one in pair):
         raise UsageError(f"ties: got {ties}, valid is a number >= 0, or one for each side")
     return pair

@@ -207,7 +207,7 @@ def backtest(
     found = parallel_map(partial(_tested, level=level), work, jobs=jobs, progress=progress)
     rows = pd.concat(found, ignore_index=True)
     named = [models[at] for at in zip(rows["group"], rows["run"], strict=True)]
-    rows.insert(int(rows.columns.get_loc("run")), "model", named)
+    rows.insert(list(rows.columns).index("run"), "model", named)
     cut = f"learned from {low} run(s) up to {what}, {high} above it"
     return Backtest(rows, cut, (*table.omissions, *omissions))
 

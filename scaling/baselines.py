@@ -47,16 +47,16 @@ def scipy_curve_fit(panel: Panel, x: Array) -> Array:
         if panel.family == "proportion":
             floor = panel.floor[i] if np.isfinite(panel.floor[i]) else 0.0
 
-            def curve(x, upper, steepness, midpoint, floor=floor):
+            def sigmoid(x, upper, steepness, midpoint, floor=floor):
                 return floor + (upper - floor) * expit(steepness * (x - midpoint))
 
-            start = [float(y.max()), 1.0, middle]
+            curve, start = sigmoid, [float(y.max()), 1.0, middle]
         else:
 
-            def curve(x, offset, factor, exponent):
+            def power_law(x, offset, factor, exponent):
                 return offset + factor * 10.0 ** np.clip(-exponent * (x - middle), -50, 50)
 
-            start = [0.5 * float(y.min()), float(np.median(y)), 0.1]
+            curve, start = power_law, [0.5 * float(y.min()), float(np.median(y)), 0.1]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", OptimizeWarning)
             try:

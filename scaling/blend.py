@@ -91,9 +91,9 @@ def blend(panel: Panel, x: Array, ratio: Array, *, level: float = 0.95, only: in
     errors = past_errors(panel, names)
     if only is None:
         rows = _rows(panel, exponent, weights, x, ratio)
-        shares = method_weights(errors, np.isfinite(rows[:, :, 0]).all(axis=2), names)
+        shares = method_weights(errors, np.all(np.isfinite(rows[:, :, 0]), axis=2), names)
     else:
-        usable = np.isfinite(_rows(panel, exponent, weights[:1], x, ratio)[:, :, 0]).all(axis=2)
+        usable = np.all(np.isfinite(_rows(panel, exponent, weights[:1], x, ratio)[:, :, 0]), axis=2)
         shares = method_weights(errors, usable, names)[[only]]
         errors = None if errors is None else errors[[only]]
         panel = panel.tasks(only)

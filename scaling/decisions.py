@@ -75,7 +75,7 @@ class Decisions:
 
 
 def task_means(
-    table: RecipeTable, *, metrics: Collection[str], recipes: Array | None = None
+    table: RecipeTable, *, metrics: Collection[str], recipes: np.ndarray | None = None
 ) -> tuple[list[str], Array]:
     """One score per task and recipe: the mean over its keys of some metrics.
 
@@ -160,7 +160,7 @@ def decide(
     frame["claim"] = (frame["pairs"] >= PAIRS_NEEDED).astype(bool)
     for why, lost in pairs.reasons().items():
         omissions.append(Omission(f"pair refused: {why}", "decisions", lost))
-    return Decisions(frame, whole, *runs, pairs, tuple(omissions))
+    return Decisions(frame, whole, runs[0], runs[1], pairs, tuple(omissions))
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class EffectiveCompute:
 
     def measure(self, table: ScoreTable) -> pd.DataFrame:
         """Rows like those of `frame` for the runs of any table, by the tasks of this axis."""
-        chosen, names, _ = run_rows(table.frame, tuple(self._run), self.matrix.points)  # pyright: ignore
+        chosen, names, _ = run_rows(table.frame, tuple(self._run), self.matrix.points)
         values, _, runs = cells(chosen, names, self.matrix.scale)
         return self._placed(runs, values.reindex(columns=self.matrix.values.columns))
 
@@ -102,7 +102,7 @@ class EffectiveCompute:
         Rows whose run (or checkpoint) has no place on the axis are left out, and counted.
         """
         by = list(self.matrix.by)
-        chosen, _, _ = run_rows(table.frame, tuple(self._run), self.matrix.points)  # pyright: ignore
+        chosen, _, _ = run_rows(table.frame, tuple(self._run), self.matrix.points)
         axis = self.frame[[*by, "effective_log10_flops"]]
         place = chosen[by].merge(axis, on=by, how="left")["effective_log10_flops"].to_numpy()
         known = np.isfinite(place)

@@ -90,9 +90,10 @@ class ItemScores:
         model, flops, problems = _compute(model, step, runs)
         if scores.dtype != np.float64:  # half precision is for disks: its sums overflow and round
             scores = scores.astype(np.float32)
+        ids = arrays["item"] if "item" in arrays else np.arange(scores.shape[1])
         made = cls(
             task or path.stem.rpartition("_items_")[2], metric, model, step.astype(np.int64), flops, scores,
-            arrays.get("item", np.arange(scores.shape[1])), _up(metric, higher_is_better),
+            ids, _up(metric, higher_is_better),
         )  # fmt: skip
         return _checked(made, path, problems)
 

@@ -225,7 +225,7 @@ class LatentAbility(TransformerMixin, BaseEstimator):
             covariance[solvable] = np.linalg.pinv(inner[solvable], hermitian=True)
             mean = np.einsum("nkl,nl->nk", covariance, z @ axes.T)
             covariance = covariance * self.noise_variance_[0]
-        measured = known.any(axis=1)[:, None]
+        measured = np.any(known, axis=1)[:, None]
         return np.where(measured, mean, np.nan), np.where(measured[:, None], covariance, np.nan)
 
 

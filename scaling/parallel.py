@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from scaling.errors import UsageError
 
@@ -27,7 +27,8 @@ def parallel_map(
     `backend="ray"` once Ray has registered it. Without any, and with `jobs` unset, it runs right here.
 
     While it runs, the linear algebra of this process keeps to its share of the cores, as joblib's own worker
-    processes do: many workers with many threads each are slower than one. Dask and Ray see to theirs.
+    processes do: many workers with many threads each are slower than one. (OpenMP keeps a limit per thread,
+    so on the threading backend it holds for BLAS alone.) Dask and Ray see to theirs.
 
     Args:
         function: called with one item. Worker processes get it pickled, with what it holds on to. It draws
@@ -61,7 +62,7 @@ def parallel_map(
     import joblib
     from threadpoolctl import threadpool_limits
 
-    workers = joblib.effective_n_jobs(jobs)
+    workers = joblib.effective_n_jobs(jobs)  # pyright: ignore[reportArgumentType]
     if workers == 1:  # joblib, too, leaves a cluster of one alone
         return _here(function, items, progress)
     backend, _ = joblib.parallel.get_active_backend()
@@ -72,9 +73,9 @@ def parallel_map(
     found: dict[int, R] = {}
     with threadpool_limits(max(1, joblib.cpu_count() // workers)):
         if not streams:
-            found.update(pool(calls))
+            found.update(cast("list[tuple[int, R]]", pool(calls)))
         else:
-            with _stopped(pool(calls)) as results:
+            with _stopped(cast("Generator[tuple[int, R]]", pool(calls))) as results:
                 for i, result in results:
                     found[i] = result
                     if progress is not None:

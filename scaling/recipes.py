@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -152,7 +152,9 @@ def recipes_of(
             f"no {kind} with known compute between {low:.3g} and {high:.3g} FLOPs; choose another scale, "
             "a larger reach, or points='all'"
         )
-    label = frame["source"].str.cat([frame[name].fillna("") for name in by], sep=" / ")
+    label = frame["source"]
+    for name in by:
+        label = label.str.cat(frame[name].fillna(""), sep=" / ")
     frame = frame.assign(recipe=label.str.replace(r"( / )+$", "", regex=True).astype(object))
     point = ["recipe", "flops", "params", "tokens"]
     held = frame.groupby(point, dropna=False)["task"].transform("size")
@@ -225,7 +227,7 @@ class Pairs:
 
     def reasons(self) -> dict[str, int]:
         """How many pairs were refused for which reason."""
-        return self.refused["reason"].value_counts().to_dict()
+        return cast("dict[str, int]", self.refused["reason"].value_counts().to_dict())
 
     def to_frame(self) -> pd.DataFrame:
         """One row per pair: first, second."""
@@ -260,7 +262,7 @@ def like_pairs(
     reason = np.full(len(first), "", dtype=object)
     factor = np.full(len(first), np.nan)
 
-    def refuse(mask: Array, why: str, apart: Array | None = None) -> None:
+    def refuse(mask: np.ndarray, why: str, apart: Array | None = None) -> None:
         mask = mask & (reason == "")
         reason[mask] = why
         if apart is not None:
@@ -288,8 +290,7 @@ def like_pairs(
     every = pd.DataFrame(
         {"first": labels[first], "second": labels[second], "reason": reason, "factor": factor}
     )
-    refused = every[~kept].reset_index(drop=True)
-    return Pairs(recipes, np.column_stack([first[kept], second[kept]]), refused)
+    return Pairs(recipes, np.column_stack([first[kept], second[kept]]), every[~kept].reset_index(drop=True))
 
 
 def pair_differences(table: RecipeTable, pairs: Pairs) -> Array:

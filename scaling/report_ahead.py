@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -126,7 +126,7 @@ def verdicts(found: Backtest, summary: pd.DataFrame) -> list[dict[str, Any]]:
     out = []
     for family, part in summary.groupby("family", sort=True):
         rows = part.set_index("method")
-        mine, last = rows.loc[OURS], rows.loc[LAST]
+        mine, last = (cast("pd.Series[float]", rows.loc[name]) for name in (OURS, LAST))
         of_family = found.rows[found.rows["family"] == family]
         tasks = len(of_family.drop_duplicates(["task"]))
         low, high = float(last["gain_low"]), float(last["gain_high"])

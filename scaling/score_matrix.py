@@ -43,7 +43,7 @@ class ScoreMatrix:
     keys: tuple[Key, ...]
     runs: pd.DataFrame
     by: tuple[str, ...]
-    points: str
+    points: Points
     scale: Scale
     omissions: tuple[Omission, ...]
 
@@ -101,7 +101,9 @@ def from_comparable(value, metric: MetricInfo, scale: Scale = "logit") -> Array:
     return np.clip(z, metric.low, metric.high)
 
 
-def run_rows(frame: pd.DataFrame, by: tuple[str, ...], points: Points) -> tuple[pd.DataFrame, list[str], str]:
+def run_rows(
+    frame: pd.DataFrame, by: tuple[str, ...], points: Points
+) -> tuple[pd.DataFrame, list[str], Points]:
     """The rows of the wanted checkpoints, the columns that name one, and which points they are."""
     step = frame["step"].astype("Float64").fillna(np.inf).to_numpy(dtype=float)
     run = frame.groupby(list(by), dropna=False, sort=True, observed=True).ngroup().to_numpy()

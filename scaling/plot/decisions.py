@@ -44,7 +44,7 @@ def plot_decisions(decisions: Decisions, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(7.6, 1.6 + ROW * max(len(rows), 4))
     keys = [Key.of(one.task, one.metric, one.shots) for one in rows.itertuples() if one.kind == "task"]
     names = iter(labels_of(keys))
-    labels = [next(names) if kind == "task" else NAMES.get(kind, kind) for kind in rows["kind"]]
+    labels = [next(names) if kind == "task" else NAMES.get(kind, kind) for kind in map(str, rows["kind"])]
     at = np.arange(len(rows), dtype=float)
     ax.hlines(at, 0, 1, color=RAIL, lw=0.8, zorder=0)
     groups = rows["metric"].fillna("").to_numpy(dtype=object)

@@ -36,9 +36,8 @@ def where(_: int) -> tuple[int, int]:
 
 
 def threads(_: int) -> int:
-    """The most threads that a numerical library would start here."""
-    np.ones((2, 2)) @ np.ones((2, 2))
-    return max([info["num_threads"] for info in threadpool_info()], default=1)
+    """Threads of the linear algebra where this runs."""
+    return max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
 
 
 def fail_at_seven(number: int) -> int:
