@@ -157,7 +157,7 @@ def test_too_few_shared_points_are_an_error() -> None:
     number = frame["family"].str[1:].astype(int) % 3
     own = (frame["task"].map({"alpha": 0, "beta": 1, "gamma": 2}) == number) & (frame["metric"] == "acc")
     table = ScoreTable.from_frame(frame[own])
-    with pytest.raises(StagewiseError, match=r"0 point\(s\) hold half of the candidates, 4 are needed"):
+    with pytest.raises(StagewiseError, match=r"0 point\(s\) hold half of any three candidates, 4 are needed"):
         from_curves(list(fit_curves(table, replicates=0)))
     with pytest.raises(StagewiseError, match="4 are needed"):
         from_curves([])
@@ -205,3 +205,14 @@ def test_a_noisy_task_is_pulled_less() -> None:
 def test_a_task_without_runs_of_recipes_is_no_evidence() -> None:
     frame, _ = recipe_scores(10, noise={"alpha": 0.0, "beta": 0.0})
     assert from_recipes(ScoreTable.from_frame(frame), KEYS, SMALL, LARGE, sampling=np.ones(7)) is None
+
+
+def test_sources_with_tasks_of_their_own_make_a_block() -> None:
+    """Planted: four tasks scored on all models, two on models that nothing else was scored on."""
+    frame = scores(tasks={name: (20.0 + i / 10, 0.6) for i, name in enumerate("abcdef")})
+    frame = frame[frame["metric"] == "acc"]
+    alone = frame["task"].isin(["e", "f"])
+    frame.loc[alone, "model"] = "x" + frame.loc[alone, "model"]
+    found = from_curves(list(fit_curves(ScoreTable.from_frame(frame), replicates=0)))
+    assert found.told().tolist() == [0, 1, 2, 3] and found.small.shape == (24, 6)
+    assert not found.small[:, 4:].any()
