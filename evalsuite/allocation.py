@@ -63,9 +63,10 @@ def allocate(weights: Array, spread: Array, cost: Array, items: Array, se: float
     def excess(log_factor: float) -> float:
         return standard_error(weights, spread, asked(log_factor), items) - se
 
-    low = float(np.log((least / np.maximum(pull, 1e-300)).min()))
-    high = float(np.log((items / np.maximum(pull, 1e-300)).max()))
-    if excess(low) <= 0:
-        return np.ceil(asked(low))
+    if standard_error(weights, spread, least, items) <= se:
+        return np.ceil(least)
+    some = pull > 0  # a task without weight or spread never needs more than the fewest
+    low = float(np.log((least[some] / pull[some]).min()))
+    high = float(np.log((items[some] / pull[some]).max()))
     factor = brentq(excess, low, high, xtol=1e-9)  # at `high` every item is asked, and the error is zero
     return np.minimum(np.ceil(asked(factor) - 1e-6), items)

@@ -68,7 +68,7 @@ class Budget(Entry):
         return self.share * full if self.share is not None else float(self.tokens or full)
 
     def __str__(self) -> str:
-        return f"{100 * self.share:g}%" if self.share is not None else f"{self.tokens:g}"
+        return f"{100 * self.share:g}%" if self.share is not None else f"{self.tokens:.12g}"
 
 
 @dataclass(frozen=True)

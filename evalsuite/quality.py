@@ -228,7 +228,8 @@ def _summary(objective: Objective, judged, records: pd.DataFrame, resamples: int
     drawn = records[records["choice"].str.startswith(RANDOM)]
     by_split = drawn.groupby("split")["agreement"]
     ours = records[records["choice"] == OURS].set_index("split")["agreement"]
-    above = float(np.mean([(values < ours[s]).mean() for s, values in by_split]))
+    # A tie, which small worlds have, is half a win.
+    above = float(np.mean([((values < ours[s]) + (values == ours[s]) / 2).mean() for s, values in by_split]))
     means = drawn.groupby("choice")["agreement"].mean()
     rows.insert(
         2,

@@ -75,3 +75,10 @@ def test_an_error_that_is_none_is_refused(se: float) -> None:
     one = np.ones(1)
     with pytest.raises(UsageError, match="valid is a positive number"):
         allocate(one, one, one, 100 * one, se)
+
+
+def test_a_task_whose_items_all_agree_needs_the_fewest() -> None:
+    """Closed form: without spread a task has no error, so the other one is alone."""
+    one = np.ones(2)
+    asked = allocate(one / 2, np.array([0.0, 0.5]), one, np.array([1e12, 1e12]), 0.01)
+    assert asked.tolist() == [FEWEST, 625.0]
