@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
 
+from evalsuite.audit import audit_of
 from evalsuite.candidates import candidates_of
 from evalsuite.economy import Budget, Economy, ObjectiveName, economise
 from evalsuite.record import budget_line, decision_line, quality_line, stability_line
@@ -35,11 +36,6 @@ from scaling.stage import Stage
 
 MIN_REPLICATES = 20  # below this a class probability is a rumour
 _COMPUTED_BY = ("numpy", "scipy", "pandas", "scikit-learn")
-_FIGURES = (  # of a class, as the audit lists them
-    "opens", "opens_low", "opens_high", "clears_chance", "opens_before_data", "extrapolated", "direction",
-    "gain_per_doubling", "noise", "noise_kind", "noise_is_upper_bound", "snr", "trend_q", "law", "points",
-    "n_points", "n_runs", "evidence",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,7 @@ def build(
             versions=versions(),
         ),
     )
-    return Built(suite, _audit(selection), classification, economy, steady)
+    return Built(suite, audit_of(selection), classification, economy, steady)
 
 
 def versions() -> dict[str, str]:
@@ -279,24 +275,3 @@ def _sources(table: ScoreTable) -> tuple[ScoreDigest, ...]:
     return tuple(
         _digest(str(name), table.where(names == name, "another source")) for name in sorted(names.unique())
     )
-
-
-def _audit(selection: Selection) -> pd.DataFrame:
-    rows = []
-    for item in selection.decisions:
-        one, klass, p = item.candidate, item.candidate.klass, item.candidate.p
-        row = {
-            **item.key._asdict(), "decision": item.verdict, "reason": item.reason, "cluster": item.cluster,
-            "weight": item.weight, "items": item.asked or one.items,
-            "cost": item.cost.tokens if item.cost else None, "class": klass.klass if klass else None,
-            **({f"p_{name}": value for name, value in p.model_dump().items()} if p else {}),
-            "dp": one.dp, "covers": one.covers, "measured": one.measured, "closes": one.closes,
-        }  # fmt: skip
-        if klass:
-            row |= {name: getattr(klass, name) for name in _FIGURES}
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    for name in ("shots", "cluster", "items", "cost", "n_points", "n_runs"):
-        if name in frame:
-            frame[name] = frame[name].astype("Int64")
-    return frame
