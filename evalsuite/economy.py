@@ -55,8 +55,8 @@ class Budget(Entry):
                     raise ValueError("not above 0 and at most 100")
                 return cls(share=share)
             tokens = float(text)
-            if not 1 <= tokens < LARGEST:
-                raise ValueError("not a number of tokens")
+            if not 100 < tokens < LARGEST:  # nobody evaluates on so few; a share was meant
+                raise ValueError(f"no number of tokens; {text.strip()}% is a share")
             return cls(tokens=tokens)
         except ValueError as error:
             raise UsageError(

@@ -56,6 +56,7 @@ def named(table: ScoreTable, column: str, patterns: Sequence[str] | None) -> lis
     Raises:
         UsageError: a pattern that matches nothing.
     """
+    from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
     if not patterns:
@@ -63,8 +64,10 @@ def named(table: ScoreTable, column: str, patterns: Sequence[str] | None) -> lis
     names = sorted(str(name) for name in table.frame[column].unique())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            more = " ..." if len(names) > 20 else ""
-            valid = ", ".join(names[:20]) + more
+            # What was meant comes first: a long list in order of the alphabet may not reach it.
+            near = get_close_matches(pattern, names, n=5)
+            listed = [*near, *(name for name in names if name not in near)]
+            valid = ", ".join(listed[:20]) + (" ..." if len(names) > 20 else "")
             raise UsageError(f"--{column} {pattern!r}: none there; valid is {valid}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 

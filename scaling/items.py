@@ -219,7 +219,11 @@ def _arrays(path: Path, array: str) -> dict[str, np.ndarray]:
                 )
             return {name: loaded[name] for name in (*needed, "item") if name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise StagewiseError(f"{path}: not a readable npz file of plain arrays: {error}") from error
+        # numpy's own advice is to unpickle; what cannot be read without is refused.
+        why = "" if "pickle" in str(error) else f": {error}"
+        raise StagewiseError(
+            f"{path}: not a readable npz file of plain arrays{why}; give one with {', '.join(needed)}"
+        ) from error
 
 
 def _shape_problems(model, step, scores, item, array: str) -> list[str]:

@@ -101,7 +101,8 @@ def print_forecasts(found: Forecasts, settings: Mapping[str, Any]) -> None:
     )
     print_table(columns, rows, right=("shots", "target", "value", "beyond"))
     note(
-        "beyond: times the largest compute in the data; mostly by: the method of most weight, --json has all"
+        "beyond: times the largest compute in the data (coverage of the intervals was checked up to 10x); "
+        "mostly by: the method of most weight, --json has all"
     )
     print_omissions(found.omissions)
 
