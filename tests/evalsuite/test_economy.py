@@ -105,9 +105,23 @@ def test_tokens_are_read_back(tokens: float) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "0%", "-5%", "101%", "nan%", "inf%", "%", "", "much", "0", "0.5", "20", "-3", "nan", "inf", "1e31",
+        "0%",
+        "-5%",
+        "101%",
+        "nan%",
+        "inf%",
+        "%",
+        "",
+        "much",
+        "0",
+        "0.5",
+        "20",
+        "-3",
+        "nan",
+        "inf",
+        "1e31",
         "5e6%",
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_no_budget_says_what_is(text: str) -> None:
     with pytest.raises(UsageError, match=r"valid is a share of the full cost, as 20%, or tokens, as 5e6"):
