@@ -135,6 +135,8 @@ def economise(
     Raises:
         StagewiseError: a budget that no task fits, or per-item results that do not fit their task.
     """
+    if se is not None and whole:
+        raise UsageError("se: asks part of the items; drop it or --whole")
     kept = [item for item in selection.decisions if item.verdict == "kept"]
     costs = [cost_of(one.key, task_info(one.key.task), one.candidate.items, measured) for one in kept]
     offer = Offer(
@@ -154,9 +156,7 @@ def economise(
             if found is None:
                 raise StagewiseError("budget: too few points hold these tasks; give scores of more models")
             # A task scored on other models than the rest says nothing about agreeing with it.
-            told = (
-                found.told() if not offer.kept.any() else np.union1d(found.told(), np.flatnonzero(offer.kept))
-            )
+            told = np.union1d(found.told(), np.flatnonzero(offer.kept))
             chosen, strength = choose(
                 found.candidates(told), offer.of(told), budget.of(offer.full), seed=seed
             )
@@ -181,8 +181,6 @@ def economise(
     weights = _weights(kept, asked, objective)
     spread = np.array([_item_spread(one, stage, items) for one in kept])
     if se is not None:
-        if whole:
-            raise UsageError("se: asks part of the items; drop it or --whole")
         on = (asked > 0) & ~offer.kept
         asked[on] = np.minimum(
             allocate(weights[on], spread[on], offer.per_item[on], offer.items[on], se), asked[on]
@@ -202,8 +200,12 @@ def _objective(kept: Sequence[Decision], table: ScoreTable, stage: Stage) -> Obj
     except StagewiseError:
         return None
     keys = [one.key for one in kept]
-    scales = (stage.low, stage.high), (stage.high * (1 + 1e-9), LARGEST)
-    return from_recipes(table, keys, *scales, sampling=latent.sampling) or latent
+    return from_recipes(table, keys, *scales_of(stage), sampling=latent.sampling) or latent
+
+
+def scales_of(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Compute of the runs that decide, inside the stage, and of those decided about, above it."""
+    return (stage.low, stage.high), (stage.high * (1 + 1e-9), LARGEST)
 
 
 def _weights(kept: list[Decision], asked: np.ndarray, objective: ObjectiveName) -> np.ndarray:

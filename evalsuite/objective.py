@@ -15,7 +15,7 @@ from scaling.decisions import task_means
 from scaling.errors import StagewiseError
 from scaling.laws import Array
 from scaling.noise import scale_of
-from scaling.recipes import Pairs, like_pairs, pair_differences, recipes_of
+from scaling.recipes import like_pairs, pair_differences, recipes_of
 from scaling.scores import ScoreTable
 from scaling.series import MIN_FAMILIES, Key
 from scaling.tasks import TaskInfo, benchmark_of, task_info
@@ -213,20 +213,6 @@ def _block(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, chosen
 
 
-def recipe_pairs(
-    table: ScoreTable, small: tuple[float, float], target: tuple[float, float], **options
-) -> tuple[Pairs | None, str]:
-    """Pairs of recipes with runs at both scales, and why there are none.
-
-    Args:
-        small, target: intervals of training FLOPs. options: `like`, `match` of `scaling.recipes.like_pairs`.
-    """
-    try:
-        return like_pairs(recipes_of(table, small), recipes_of(table, target), **options), ""
-    except StagewiseError as error:
-        return None, str(error)
-
-
 def from_recipes(
     table: ScoreTable,
     keys: Sequence[Key],
@@ -240,15 +226,18 @@ def from_recipes(
 
     None with fewer than 30 pairs: so few cannot choose among dozens of tasks.
     """
-    pairs, _ = recipe_pairs(table, small, target)
-    if pairs is None or len(pairs) < PAIRS_NEEDED:
+    try:
+        runs, large = (recipes_of(table, scale, facts=facts) for scale in (small, target))
+    except StagewiseError:  # no run at one of the scales
         return None
-    runs = recipes_of(table, small, facts=facts)
+    pairs = like_pairs(runs, large)
+    if len(pairs) < PAIRS_NEEDED:
+        return None
     place = {key: i for i, key in enumerate(runs.keys)}
     if any(key not in place for key in keys):
         return None
     differences = np.nan_to_num(pair_differences(runs, pairs)[:, [place[key] for key in keys]])
-    large = recipes_of(table, target, facts=facts).of(pairs.recipes)
+    large = large.of(pairs.recipes)
     tasks, scores = task_means(large, metrics={key.metric for key in keys}, recipes=np.unique(pairs.index))
     if not tasks:
         return None

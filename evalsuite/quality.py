@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from evalsuite.objective import Objective, balanced, moments
-from evalsuite.thinning import FOLDS, Offer, choose, folds_of, split
+from evalsuite.thinning import FOLDS, Offer, choose, folds_of, item_noise, split
 from scaling.errors import StagewiseError
 from scaling.laws import Array
 
@@ -133,7 +133,7 @@ def _split(
     def judge(name: str, items: Array, held: np.ndarray) -> None:
         at = np.flatnonzero(items > 0)
         weights = balanced(objective.benchmarks[at])
-        extra = objective.sampling[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
+        extra = item_noise(objective, offer, items)[at]
         values = objective.small[np.ix_(held, at)] @ weights
         noise = np.sqrt((weights**2) @ extra)
         drawn = values[None] + noise * rng.standard_normal((NOISES, len(values))) if noise > 0 else values

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evalsuite.economy import LARGEST, Economy, ObjectiveName
+from evalsuite.economy import Economy, ObjectiveName, scales_of
 from evalsuite.findings import BudgetLine, Choice, DecisionLine, QualityLine, StabilityLine
 from evalsuite.select import Selection
 from evalsuite.stability import Stability
@@ -59,7 +59,7 @@ def decision_line(selection: Selection, table: ScoreTable, stage: Stage, seed: i
         "share": None, "low": None, "high": None, "all_tasks": None, "random": None, "pairs": 0,
         "recipes": 0, "refused": 0, "claim": False,
     }  # fmt: skip
-    small, target = (stage.low, stage.high), (stage.high * (1 + 1e-9), LARGEST)
+    small, target = scales_of(stage)
     try:
         found = decide(table, small=small, target=target, suite=weights, seed=seed)
     except StagewiseError as error:

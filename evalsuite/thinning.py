@@ -73,9 +73,11 @@ def thin(objective: Objective, known: Moments, offer: Offer, budget: float) -> A
     while offer.cost(items) > budget * (1 + 1e-9):
         at = np.flatnonzero(on)
         free = ~offer.kept[at]
-        weights = _without_each(objective.benchmarks[at])
+        # Row 0 is the suite as it is; row 1 + i the suite without task at[i].
+        there = np.vstack([np.ones(len(at)), 1.0 - np.eye(len(at))])
+        weights = _balanced_rows(there, objective.benchmarks[at])
         rho = known.rho[np.ix_(at, at)]
-        extra = noise[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
+        extra = item_noise(objective, offer, items)[at]
         pull = weights @ known.pull[at]
         spread = ((weights @ rho) * weights).sum(axis=1) + (weights**2) @ extra
         value = _log_agreement(pull, spread)
@@ -115,7 +117,6 @@ def _redundant(offer: Offer, at: np.ndarray) -> np.ndarray:
 def _refilled(objective: Objective, known: Moments, offer: Offer, budget: float, items: Array) -> Array:
     """Spend what the last big step left over: more items of a task, or a dropped task again."""
     items = items.copy()
-    alike = (objective.benchmarks[:, None] == objective.benchmarks[None, :]).astype(float)
     each = np.eye(len(items), dtype=bool)
     while True:
         room = (budget - offer.cost(items)) / offer.per_item
@@ -127,10 +128,8 @@ def _refilled(objective: Objective, known: Moments, offer: Offer, budget: float,
             return items
         # Row 0 is the suite as it is; row 1 + i the suite with the next step of task can[i].
         trial = np.vstack([items, np.where(each[can], size[can, None], items)])
-        there = (trial > 0).astype(float)
-        weights = there / np.maximum(there @ alike, 1.0)
-        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
-        extra = objective.sampling * np.maximum(offer.items / np.maximum(trial, 1.0) - 1.0, 0.0)
+        weights = _balanced_rows((trial > 0).astype(float), objective.benchmarks)
+        extra = item_noise(objective, offer, trial)
         spread = ((weights @ known.rho) * weights).sum(axis=1) + (weights**2 * extra).sum(axis=1)
         value = _log_agreement(weights @ known.pull, spread)
         best = int(value[1:].argmax())
@@ -156,13 +155,16 @@ def _log_agreement(pull: Array, spread: Array) -> Array:
     return np.log(np.maximum(pull, 1e-9)) - 0.5 * np.log(np.maximum(spread, 1e-12))
 
 
-def _without_each(benchmarks: np.ndarray) -> Array:
-    """Balanced weights of all tasks, then with each one left out, [1 + k, k]."""
-    count = len(benchmarks)
-    there = np.vstack([np.ones(count), 1.0 - np.eye(count)])
+def _balanced_rows(there: Array, benchmarks: np.ndarray) -> Array:
+    """`balanced` for many suites at once: weights of the tasks that each row of `there` [r, k] holds."""
     alike = (benchmarks[:, None] == benchmarks[None, :]).astype(float)
     weights = there / np.maximum(there @ alike, 1.0)
     return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+
+
+def item_noise(objective: Objective, offer: Offer, items: Array) -> Array:
+    """Variance that asking `items` [..., K] instead of all adds to each column, `s_t (N_t / n_t - 1)`."""
+    return objective.sampling * np.maximum(offer.items / np.maximum(items, 1.0) - 1.0, 0.0)
 
 
 def folds_of(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -215,6 +217,6 @@ def _agreement(objective: Objective, known: Moments, offer: Offer, items: Array)
     if not len(at):
         return 0.0
     weights = balanced(objective.benchmarks[at])
-    extra = objective.sampling[at] * np.maximum(offer.items[at] / items[at] - 1.0, 0.0)
+    extra = item_noise(objective, offer, items)[at]
     spread = weights @ known.rho[np.ix_(at, at)] @ weights + (weights**2) @ extra
     return float(weights @ known.pull[at] / np.sqrt(max(spread, 1e-12) * known.spread))

@@ -218,7 +218,6 @@ def _between_runs(panel: Panel, exponent: float) -> Array:
     # Runs far below the frontier say little about the spread there.
     share = member.sum(axis=0) / np.bincount(index)
     share = share / share.max()
-    spent = 3.0
-    df = max(share.sum() ** 2 / (share**2).sum() - spent, 1.0)
-    kept = share.sum() ** 2 / (share**2).sum()
+    kept = share.sum() ** 2 / (share**2).sum()  # effective number of runs
+    df = max(kept - 3.0, 1.0)  # the curve spent three parameters
     return np.sqrt((share * mean**2).sum(axis=1) / share.sum() * kept / df)

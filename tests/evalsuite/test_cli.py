@@ -1,13 +1,12 @@
 """The command: exit codes, what goes where, and that a failure leaves files as they were."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from evalsuite.cli import main
+from tests.evalsuite.console import caller
 from tests.evalsuite.world import STAGE, TASKS, scores
 
 
@@ -23,18 +22,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(home: Path, monkeypatch, capsys):
     monkeypatch.chdir(home)
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evalsuite", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 BUILD = ("build", "--scores", "scores.csv", "--stage", STAGE, "--replicates", "30")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 import yaml
 
 from evalsuite import economy
-from evalsuite.cli import main
 from evalsuite.quality import assess
+from tests.evalsuite.console import caller
 from tests.evalsuite.world import STAGE, TASKS, scores
 from tests.scaling.test_item_windows import planted
 
@@ -33,18 +32,7 @@ def home(tmp_path_factory) -> Path:
 def run(home: Path, monkeypatch, capsys):
     monkeypatch.chdir(home)
     monkeypatch.setattr(economy, "assess", partial(assess, splits=2, draws=5, resamples=10))
-
-    def call(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evalsuite", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return caller(monkeypatch, capsys)
 
 
 def test_build_check_edit_show_and_diff_under_a_budget(run, home: Path) -> None:

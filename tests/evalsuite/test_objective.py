@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evalsuite.objective import BETWEEN, balanced, from_curves, from_recipes, moments, recipe_pairs
+from evalsuite.objective import BETWEEN, balanced, from_curves, from_recipes, moments
 from scaling.agreement import PAIRS_NEEDED
 from scaling.curves import fit_curves
 from scaling.errors import StagewiseError
@@ -178,7 +178,9 @@ def test_recipes_need_thirty_pairs() -> None:
     assert recipes(8)[0] is None
     found, _ = recipes(9)
     assert found is not None and found.pairs == len(found.small) == 36 >= PAIRS_NEEDED
-    assert recipe_pairs(ScoreTable.from_frame(scores()), SMALL, (1e25, 1e26))[0] is None
+    share = np.full(len(KEYS), 0.1)
+    table = ScoreTable.from_frame(recipe_scores(9)[0])
+    assert from_recipes(table, KEYS, SMALL, (1e25, 1e26), sampling=share) is None  # nobody is that large
 
 
 def test_differences_are_those_that_were_planted() -> None:
