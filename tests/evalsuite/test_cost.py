@@ -153,7 +153,7 @@ def folder_of(path, **files: str):
 
 def test_means_by_hand(tmp_path):
     # Oracle: bytes counted by hand; an umlaut is two, and each answer has a blank before it.
-    lines = item(context="ab") + "\n\n" + item(context="äöü", choices=["x", "yy", "zzz"], gold=2) + "\n"
+    lines = item(context="ab") + "\n\n" + item(id="a/2", context="äöü", choices=["x", "yy", "zzz"], gold=2, answer="zzz") + "\n"
     size = measure_items(folder_of(tmp_path, mine=lines))["mine"]
     assert size == ItemSize(
         context=(2 + 6) / 2,
@@ -204,8 +204,8 @@ BROKEN = {
 
 @pytest.mark.parametrize(("line", "said"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_line_is_told_by_file_and_line(tmp_path, line, said):
-    folder = folder_of(tmp_path, good=item(), bad=f"{item()}\n{line}\n{item()}\n")
-    with pytest.raises(StagewiseError, match=rf"bad\.jsonl:2: .*{said}"):
+    folder = folder_of(tmp_path, good=item(), bad=f"{item()}\n{line}\n{item(id='a/2')}\n")
+    with pytest.raises(StagewiseError, match=rf"bad\.jsonl:2.*: .*{said}"):
         measure_items(folder)
 
 
@@ -218,7 +218,7 @@ def test_all_that_is_broken_is_told_at_once(tmp_path):
     (folder / "a.jsonl").unlink()
     with pytest.raises(StagewiseError) as caught:
         measure_items(folder)
-    for said in ("b.jsonl: empty file", "c.jsonl:1: field gold", "d.jsonl: not UTF-8"):
+    for said in ("b.jsonl: empty file", "c.jsonl:1 (item 'a/1'): field gold", "d.jsonl: not UTF-8"):
         assert said in str(caught.value)
 
 
