@@ -91,8 +91,8 @@ class Task:
         if shots == 0:
             return ""
         raise StagewiseError(
-            f"task {self.name}: {shots} solved examples asked for, it has {' or '.join(map(str, self.shots))}; "
-            f"ask for one of these, or add examples to fewshot_prefix in the tasks.json beside its items"
+            f"task {self.name}: {shots} solved examples asked for, valid is "
+            f"{' or '.join(map(str, self.shots))}; or add examples to fewshot_prefix in its tasks.json"
         )
 
     def take(self, count: int | None = None, ids: Iterable[str] | None = None) -> Task:

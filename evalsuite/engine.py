@@ -1,0 +1,221 @@
+"""A model as the scorer drives it: any module from token ids to logits."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from evalsuite.packing import Batch
+from scaling.errors import StagewiseError, UsageError
+
+_HEADS = ("lm_head", "head", "output", "embed_out", "unembed")
+_LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "block_size", "context_length")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a model can be trusted with, from fast to plain.
+
+    Attributes:
+        packed: it takes a tree mask and positions, so that the answers of an item share a row.
+        cached: it continues from a cache of keys and values, so that a common beginning is read once.
+        gathered: its head can be applied at the scored places alone.
+    """
+
+    packed: bool = False
+    cached: bool = False
+    gathered: bool = False
+
+    def __str__(self) -> str:
+        on = [name for name in ("packed", "cached", "gathered") if getattr(self, name)]
+        return " + ".join(on) or "plain"
+
+
+@dataclass
+class Engine:
+    """Drives one model.
+
+    The model is called as those of `transformers` are: `model(input_ids, attention_mask=, position_ids=,
+    past_key_values=, use_cache=)`; a model whose `forward` does not name one of them goes without. The mask
+    is additive, [b, 1, t, prefix + t]. It returns logits [b, t, v], alone, as `.logits`, or first of a tuple.
+
+    Attributes:
+        model: the module. autocast: a type to run it in (its weights stay as they are).
+        inner: the module below wrappers. head: the module from hidden states to logits, where one is found.
+        max_length: tokens it can read; None where it does not say.
+    """
+
+    model: nn.Module
+    autocast: torch.dtype | None = None
+    inner: nn.Module = field(init=False, repr=False)
+    head: nn.Module | None = field(init=False, repr=False)
+    _entry: nn.Module = field(init=False, repr=False)
+    _names: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise UsageError(f"model: got {type(self.model).__name__}, valid is a torch.nn.Module")
+        self.inner, self._entry = _unwrapped(self.model)
+        self.head = _head(self.inner)
+        self._names = frozenset(inspect.signature(self.inner.forward).parameters)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next((p.device for p in self.inner.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        first = next((p.dtype for p in self.inner.parameters() if p.is_floating_point()), torch.float32)
+        return self.autocast or first
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens it can read, by its configuration; None where that does not say."""
+        config = getattr(self.inner, "config", None)
+        for part in (getattr(config, "text_config", None), config, self.inner):
+            for name in _LENGTHS:
+                value = part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+                if isinstance(value, int) and value > 0:
+                    return value
+        return None
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Ids it has an embedding for; None where no embedding is found."""
+        found = [m.num_embeddings for m in self.inner.modules() if isinstance(m, nn.Embedding)]
+        return max(found, default=None)
+
+    @property
+    def modes(self) -> list[Mode]:
+        """What its signature allows, the fastest first; a check has to say what is true."""
+        packs = {"attention_mask", "position_ids"} <= self._names
+        caches = packs and {"past_key_values", "use_cache"} <= self._names
+        heads = [True, False] if self.head is not None else [False]
+        kinds = [(True, True)] * caches + [(True, False)] * packs + [(False, False)]
+        return [Mode(packed, cached, gathered) for packed, cached in kinds for gathered in heads]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode, no gradients; afterwards every module and random state is as before."""
+        training = [module for module in self.model.modules() if module.training]
+        device = self.device
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            devices = [device] if device.type == "cuda" else []
+            stack.enter_context(torch.random.fork_rng(devices=devices))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(device.type, dtype=self.autocast))
+            try:
+                self.model.eval()
+                yield
+            finally:
+                for module in training:
+                    module.training = True
+
+    def begin(self, prefix: np.ndarray) -> Any:
+        """Keys and values of what every row begins with; None for nothing."""
+        if not len(prefix):
+            return None
+        ids = torch.from_numpy(prefix)[None].to(self.device)
+        return self._call(ids, use_cache=True).past_key_values
+
+    def logits(self, batch: Batch, mode: Mode, past: Any = None, prefix: int = 0) -> Tensor:
+        """Logits at the places of a batch, [s, v], in at least float32."""
+        device = self.device
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        extra: dict[str, Any] = {}
+        if mode.packed and (batch.branched or past is not None):
+            end = torch.from_numpy(batch.end).to(device)
+            extra["attention_mask"] = _mask(end, prefix, self.dtype)
+            extra["position_ids"] = torch.from_numpy(batch.depth).to(device)
+        if past is not None:
+            # The cache grows in place while the model reads: every batch continues from a copy.
+            extra["past_key_values"] = _repeated(past, len(tokens))
+        if "use_cache" in self._names:
+            extra["use_cache"] = past is not None
+        places = torch.from_numpy(batch.places).to(device)
+        if not mode.gathered or self.head is None:
+            return _widened(_logits(self._call(tokens, **extra)).flatten(0, 1)[places])
+        handle = self.head.register_forward_pre_hook(
+            lambda _, args: (args[0].flatten(0, 1)[places][None], *args[1:])
+        )
+        try:
+            return _widened(_logits(self._call(tokens, **extra))[0])
+        finally:
+            handle.remove()
+
+    def _call(self, tokens: Tensor, **extra: Any) -> Any:
+        return self._entry(tokens, **extra)
+
+
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The model itself, and what to call: under no_grad a replica needs no wrapper, sharded weights do."""
+    inner = entry = model
+    while True:
+        if isinstance(inner, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = entry = inner.module
+        elif isinstance(below := getattr(inner, "_orig_mod", None), nn.Module):
+            # Compiled for the shapes of training; ours would only make it compile again.
+            inner = entry = below
+        elif isinstance(below := getattr(inner, "_fsdp_wrapped_module", None), nn.Module):
+            inner = below
+        else:
+            return inner, entry
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    """The module that turns hidden states into logits."""
+    if hasattr(model, "get_output_embeddings"):
+        found = model.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+        return found if isinstance(found, nn.Module) else None
+    found = [getattr(model, name, None) for name in _HEADS]
+    return next((one for one in found if isinstance(one, nn.Module)), None)
+
+
+def _logits(out: Any) -> Tensor:
+    """The logits in what a model returned, [b, t, v]."""
+    found = getattr(out, "logits", None)
+    if found is None:
+        found = out[0] if isinstance(out, tuple | list) else out
+    if not isinstance(found, Tensor) or found.dim() != 3:
+        got = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise StagewiseError(
+            f"model: returned {got}; valid are logits [batch, tokens, vocabulary], alone, as .logits, or "
+            "first of a tuple"
+        )
+    return found
+
+
+def _widened(logits: Tensor) -> Tensor:
+    """At least float32: half precision would round log-probabilities."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _mask(end: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:
+    """0 where a token sees another, the least number where not, [b, 1, t, prefix + t]."""
+    b, t = end.shape
+    place = torch.arange(t, device=end.device)
+    seen = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < end[:, None, :])
+    mask = torch.zeros(b, 1, t, prefix + t, device=end.device, dtype=dtype)
+    mask[:, 0, :, prefix:].masked_fill_(~seen, torch.finfo(dtype).min)
+    return mask
+
+
+def _repeated(past: Any, count: int) -> Any:
+    """A copy of a cache of one row, for `count` rows."""
+    if hasattr(past, "batch_repeat_interleave"):
+        past = copy.deepcopy(past)
+        past.batch_repeat_interleave(count)
+        return past
+    return tree_map_only(Tensor, lambda one: one.expand(count, *one.shape[1:]), past)

@@ -1,0 +1,61 @@
+"""Batches spread over the ranks of a distributed run, and their sums back on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evalsuite.packing import Batch
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One of `size` processes that score together.
+
+    Batches are the same whatever the number of processes, and every request is in one batch, so that the sums
+    are of one number and zeros: the result has the same bits as that of a lone process.
+
+    Attributes:
+        rank, size: of this process. device: of the tensors that are summed. group: of torch.distributed.
+
+    Example:
+        >>> Ranks().size
+        1
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+    group: Any = None
+
+    @classmethod
+    def here(cls, device: torch.device, group: Any = None) -> Ranks:
+        """Those of torch.distributed, where it runs; else this process alone."""
+        distributed = torch.distributed
+        if not distributed.is_available() or not distributed.is_initialized():
+            return cls()
+        on_gpu = "nccl" in str(distributed.get_backend(group))
+        where = device if on_gpu else torch.device("cpu")
+        return cls(distributed.get_rank(group), distributed.get_world_size(group), where, group)
+
+    def share(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """This rank's batches, each with whether it counts.
+
+        All ranks get equally many: sharded weights are gathered in every forward pass, and a rank that stays
+        away from one would leave the others waiting.
+        """
+        for start in range(0, len(batches), self.size):
+            mine = start + self.rank
+            yield batches[min(mine, len(batches) - 1)], mine < len(batches)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the ranks, on every rank."""
+        if self.size == 1:
+            return values
+        total = torch.from_numpy(values).to(self.device)
+        torch.distributed.all_reduce(total, group=self.group)
+        return total.cpu().numpy()

@@ -1,0 +1,197 @@
+"""Exact log-likelihoods of answers, fast enough for the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalsuite.encoding import Encoder
+from evalsuite.engine import Engine, Mode
+from evalsuite.likelihoods import Likelihoods
+from evalsuite.packing import Batch, Plan, pack
+from evalsuite.parity import Parity, check
+from evalsuite.ranks import Ranks
+from evalsuite.requests import Requests, TaskRequests
+from evalsuite.tasks import Task
+from scaling.errors import StagewiseError, UsageError
+
+_BUDGET = {"cpu": 2048, "cuda": 65536}
+_FALLBACK_LENGTH = 2048  # lm-eval's, for a model that does not say how much it can read
+_JOINED = 1024  # tokens of a row of several items, where there is no cache for what they share
+
+
+@dataclass
+class Scorer:
+    """Scores tasks on a model.
+
+    Every item becomes one row `[context][choice 1][choice 2]...` under a tree mask, what all items begin with
+    is read once, and the head works at the scored places alone. What a model does not support is found out by
+    a check against the plain way before anything is scored (`evalsuite.parity`). Sums of log-probabilities are
+    taken in float64.
+
+    Args:
+        model: a torch module from token ids to logits; see `evalsuite.engine.Engine`.
+        tokenizer: of `transformers` or `tokenizers`, an object with `encode`, or an `Encoder`.
+        max_length: tokens the model can read; by its configuration where absent.
+        budget: tokens of a batch, padding included; by the device where absent. On a GPU that runs out of
+            memory a batch is halved until it fits.
+        autocast: a type to compute in, such as torch.bfloat16; as the weights are where absent.
+        modes: ways to run the model that may be tried; all where absent, `[Mode()]` for the plain one.
+        ranks: how the work is spread; over the ranks of torch.distributed where that runs.
+
+    Example:
+        >>> scorer = Scorer(model, tokenizer)                             # doctest: +SKIP
+        >>> asked = scorer.prepare(task)        # once                    # doctest: +SKIP
+        >>> scorer.score(asked)                 # for every checkpoint    # doctest: +SKIP
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    max_length: int | None = None
+    budget: int | None = None
+    autocast: torch.dtype | None = None
+    modes: list[Mode] | None = None
+    ranks: Ranks | None = None
+    engine: Engine = field(init=False, repr=False)
+    encoder: Encoder = field(init=False, repr=False)
+    parity: Parity | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(self.model, self.autocast)
+        self.encoder = self.tokenizer if isinstance(self.tokenizer, Encoder) else Encoder(self.tokenizer)
+        self.max_length = self.max_length or self.engine.max_length or _FALLBACK_LENGTH
+        self.budget = self.budget or _BUDGET.get(self.engine.device.type, 4096)
+        if self.max_length < 1 or self.budget < 1:
+            raise UsageError(
+                f"max_length and budget: got {self.max_length} and {self.budget}, valid is 1 or more"
+            )
+        self.ranks = self.ranks or Ranks.here(self.engine.device)
+
+    def prepare(self, task: Task, shots: int | None = None, *, gold_only: bool = False) -> TaskRequests:
+        """Tokenise a task once; the result serves every checkpoint of models with this tokenizer.
+
+        Args:
+            task: with the items to ask. shots: solved examples; None for what the task has.
+            gold_only: score the right answers alone: all that bits per byte needs.
+
+        Raises:
+            StagewiseError: see `TaskRequests.build`; or a token that the model has no embedding for.
+        """
+        assert self.max_length is not None
+        asked = TaskRequests.build(task, shots, self.encoder, self.max_length, gold_only=gold_only)
+        known = self.engine.vocabulary
+        if known is not None and asked.requests.largest_token >= known:
+            requests = asked.requests
+            i = next(
+                i for i, (a, b) in enumerate(zip(requests.inputs, requests.targets, strict=True))
+                if max(a.max(), b.max()) >= known
+            )  # fmt: skip
+            token = int(max(requests.inputs[i].max(), requests.targets[i].max()))
+            raise StagewiseError(
+                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives id {token}, "
+                f"the model has embeddings for 0 to {known - 1}; use the tokenizer the model was trained with"
+            )
+        return asked
+
+    def score(
+        self, asked: TaskRequests | Task, *, progress: Callable[[int, int], None] | None = None
+    ) -> Likelihoods:
+        """Log-likelihood of every answer of a task.
+
+        Args:
+            asked: of `prepare`, or a task. progress: called with tokens done and tokens in all.
+
+        Returns:
+            The likelihoods, the same on every rank.
+
+        Raises:
+            StagewiseError: logits that are not finite, naming the item.
+        """
+        asked = self.prepare(asked) if isinstance(asked, Task) else asked
+        ll, greedy = self.loglikelihoods(asked.requests, progress=progress)
+        blank, owner = asked.blank, asked.requests.owner
+        if not np.isfinite(ll).all():
+            item = blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]]
+            raise StagewiseError(
+                f"task {blank.task}, item {item!r}: the log-likelihood is {ll[~np.isfinite(ll)][0]}, valid is a "
+                "finite number; the model's weights or activations are broken (NaN or infinite logits)"
+            )
+        full, best = blank.ll.copy(), blank.greedy.copy()
+        full[owner, asked.column], best[owner, asked.column] = ll, greedy
+        return replace(blank, ll=full, greedy=best)
+
+    def loglikelihoods(
+        self, requests: Requests, *, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Log-likelihood of each request, and whether greedy decoding gives its tokens, [r] each.
+
+        Args:
+            requests: what is asked. progress: called with tokens done and tokens in all.
+        """
+        assert self.ranks is not None
+        with self.engine.evaluating():
+            longest = max(map(len, requests.inputs))
+            if self.parity is None or longest > self.parity.longest:
+                self.parity = check(self.engine, requests, self._flat, modes=self.modes)
+            plan = self._plan(requests, self.parity.mode)
+            ll, missed = np.zeros(len(requests)), np.zeros(len(requests))
+            done = 0
+            past = self.engine.begin(plan.prefix)
+            for batch, counts in self.ranks.share(plan.batches):
+                part, hit = self._run(batch, self.parity.mode, past, len(plan.prefix))
+                if counts:
+                    np.add.at(ll, batch.request, part)
+                    np.add.at(missed, batch.request, ~hit)
+                done += batch.size
+                if progress:
+                    progress(min(done * self.ranks.size, plan.read), plan.read)
+        ll, missed = self.ranks.sum(ll), self.ranks.sum(missed)
+        return ll, missed == 0
+
+    def _plan(self, requests: Requests, mode: Mode) -> Plan:
+        vocabulary = self.engine.vocabulary or 1
+        key = (mode.packed, mode.cached, self.budget, vocabulary)
+        if key not in requests.plans:
+            assert self.budget is not None
+            requests.plans[key] = pack(
+                requests, budget=self.budget, vocabulary=vocabulary, branching=mode.packed,
+                cached=mode.cached, row_tokens=0 if mode.cached else _JOINED,
+            )  # fmt: skip
+        return requests.plans[key]
+
+    def _flat(self, plan: Plan, mode: Mode) -> np.ndarray:
+        """Log-probability of each scored token of a plan, in the order of its batches."""
+        past = self.engine.begin(plan.prefix)
+        return np.concatenate([self._run(one, mode, past, len(plan.prefix))[0] for one in plan.batches])
+
+    def _run(self, batch: Batch, mode: Mode, past: Any, prefix: int) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability of each scored token of a batch, and whether it is the most likely one, [k]."""
+        try:
+            logits = self.engine.logits(batch, mode, past, prefix)
+        except torch.OutOfMemoryError:
+            if len(batch.tokens) == 1:
+                raise
+            torch.cuda.empty_cache()
+            order, halves = batch.halves()
+            found = [self._run(half, mode, past, prefix) for half in halves]
+            joined = [np.concatenate(part) for part in zip(*found, strict=True)]
+            out = [np.empty_like(part) for part in joined]
+            for whole, part in zip(out, joined, strict=True):
+                whole[order] = part
+            return out[0], out[1]
+        return _scored(logits, batch)
+
+
+def _scored(logits: Tensor, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    pick = torch.from_numpy(batch.pick).to(logits.device)
+    target = torch.from_numpy(batch.target).to(logits.device)
+    total = torch.logsumexp(logits, dim=-1)
+    best = logits.argmax(dim=-1)
+    chosen = logits[pick, target].double() - total.double()[pick]
+    return chosen.cpu().numpy(), (best[pick] == target).cpu().numpy()
