@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ _HEADS = ("lm_head", "head", "output", "embed_out", "unembed")
 _LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "block_size", "context_length")
 
 
+_CHUNK = (2**19, 2**26)  # logits computed at once: what stays in the cache of a processor core; on a GPU
+
+
 @dataclass(frozen=True)
 class Mode:
     """What a model can be trusted with, from fast to plain.
@@ -28,16 +31,24 @@ class Mode:
     Attributes:
         packed: it takes a tree mask and positions, so that the answers of an item share a row.
         cached: it continues from a cache of keys and values, so that a common beginning is read once.
-        gathered: its head can be applied at the scored places alone.
+        head: where its head is applied: at all places; at the scored ones; or at these in `chunks` that fit
+            the processor's cache, which a model that changes logits after its head does not allow.
     """
 
     packed: bool = False
     cached: bool = False
-    gathered: bool = False
+    head: Literal["all", "scored", "chunks"] = "all"
 
     def __str__(self) -> str:
-        on = [name for name in ("packed", "cached", "gathered") if getattr(self, name)]
-        return " + ".join(on) or "plain"
+        on = [name for name in ("packed", "cached") if getattr(self, name)]
+        return " + ".join([*on, f"head {self.head}"] if self.head != "all" else on) or "plain"
+
+
+class Scored(NamedTuple):
+    """Of each scored token of a batch: its log-probability, float64, and whether it is the likeliest, [k]."""
+
+    logprob: np.ndarray
+    best: np.ndarray
 
 
 @dataclass
@@ -101,9 +112,9 @@ class Engine:
         """What its signature allows, the fastest first; a check has to say what is true."""
         packs = {"attention_mask", "position_ids"} <= self._names
         caches = packs and {"past_key_values", "use_cache"} <= self._names
-        heads = [True, False] if self.head is not None else [False]
+        heads = ("chunks", "scored", "all") if self.head is not None else ("all",)
         kinds = [(True, True)] * caches + [(True, False)] * packs + [(False, False)]
-        return [Mode(packed, cached, gathered) for packed, cached in kinds for gathered in heads]
+        return [Mode(packed, cached, head) for packed, cached in kinds for head in heads]
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -130,30 +141,38 @@ class Engine:
         ids = torch.from_numpy(prefix)[None].to(self.device)
         return self._call(ids, use_cache=True).past_key_values
 
-    def logits(self, batch: Batch, mode: Mode, past: Any = None, prefix: int = 0) -> Tensor:
-        """Logits at the places of a batch, [s, v], in at least float32."""
+    def run(self, batch: Batch, mode: Mode, past: Any = None, prefix: int = 0) -> Scored:
+        """Log-probabilities of the scored tokens of a batch, after a cached beginning of `prefix` tokens."""
         device = self.device
         tokens = torch.from_numpy(batch.tokens).to(device)
+        places = torch.from_numpy(batch.places).to(device)
         extra: dict[str, Any] = {}
         if mode.packed and (batch.branched or past is not None):
-            end = torch.from_numpy(batch.end).to(device)
-            extra["attention_mask"] = _mask(end, prefix, self.dtype)
+            extra["attention_mask"] = _mask(torch.from_numpy(batch.end).to(device), prefix, self.dtype)
             extra["position_ids"] = torch.from_numpy(batch.depth).to(device)
         if past is not None:
-            # The cache grows in place while the model reads: every batch continues from a copy.
+            # A cache grows in place while the model reads: every batch continues from a copy.
             extra["past_key_values"] = _repeated(past, len(tokens))
         if "use_cache" in self._names:
             extra["use_cache"] = past is not None
-        places = torch.from_numpy(batch.places).to(device)
-        if not mode.gathered or self.head is None:
-            return _widened(_logits(self._call(tokens, **extra)).flatten(0, 1)[places])
-        handle = self.head.register_forward_pre_hook(
-            lambda _, args: (args[0].flatten(0, 1)[places][None], *args[1:])
-        )
+        if mode.head == "all" or self.head is None:
+            return _scored(batch, [_logits(self._call(tokens, **extra)).flatten(0, 1)[places]])
+        hidden: list[Tensor] = []
+
+        def before_head(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            kept = args[0].flatten(0, 1)[places]
+            hidden.append(kept)
+            return (kept[None] if mode.head == "scored" else kept[None, :1], *args[1:])
+
+        handle = self.head.register_forward_pre_hook(before_head)
         try:
-            return _widened(_logits(self._call(tokens, **extra))[0])
+            logits = _logits(self._call(tokens, **extra))[0]
         finally:
             handle.remove()
+        if mode.head == "scored":
+            return _scored(batch, [logits])
+        size = max(1, _CHUNK[device.type == "cuda"] // logits.shape[-1])
+        return _scored(batch, map(self.head, hidden[0].split(size)))
 
     def _call(self, tokens: Tensor, **extra: Any) -> Any:
         return self._entry(tokens, **extra)
@@ -197,9 +216,26 @@ def _logits(out: Any) -> Tensor:
     return found
 
 
-def _widened(logits: Tensor) -> Tensor:
-    """At least float32: half precision would round log-probabilities."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _scored(batch: Batch, chunks: Iterable[Tensor]) -> Scored:
+    """From logits at the places of a batch, in chunks [c, v] in order; half precision is widened."""
+    logprob, best = [], []
+    start = 0
+    for logits in chunks:
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        stop = start + len(logits)
+        here = slice(*np.searchsorted(batch.pick, (start, stop)))
+        pick = torch.from_numpy(batch.pick[here] - start).to(logits.device)
+        target = torch.from_numpy(batch.target[here]).to(logits.device)
+        chosen = logits[pick, target]
+        top = logits.amax(dim=-1)
+        hit = chosen == top[pick]
+        if len(ties := hit.nonzero()[:, 0]):  # of equal logits the first is the likeliest, as argmax has it
+            hit[ties] = logits[pick[ties]].argmax(dim=-1) == target[ties]
+        rest = (logits - top[:, None]).exp_().sum(dim=-1).double().log()
+        logprob.append(((chosen - top[pick]).double() - rest[pick]).cpu())
+        best.append(hit.cpu())
+        start = stop
+    return Scored(torch.cat(logprob).numpy(), torch.cat(best).numpy())
 
 
 def _mask(end: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ from evalsuite.requests import Requests
 MIN_PREFIX = 8  # tokens common to all requests from which a cache of them pays
 _MASK = 2**25  # entries of one batch's mask
 _LOGITS = 2**25  # entries of one batch's logits
+_NARROW = 0.8  # share of a batch's width below which a row starts a new one
 
 Array = NDArray[np.int64]
 
@@ -51,7 +52,7 @@ class Batch:
     Attributes:
         tokens, depth, end: [b, t]. branched: whether a row needs its mask.
         places: flat index into [b, t] of every place that predicts something, each once, [s].
-        pick: which of `places` predicts each scored token, [k]. target, request: as in `Row`, [k].
+        pick: which of `places` predicts each scored token, ascending, [k]. target, request: as in `Row`, [k].
     """
 
     tokens: Array
@@ -68,28 +69,18 @@ class Batch:
         """Tokens, padding included."""
         return self.tokens.size
 
-    def halves(self) -> tuple[NDArray[np.int64], tuple[Batch, Batch]]:
-        """Two batches of half the rows, and which scored tokens are theirs, those of the first before, [k]."""
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches of half the rows; the scored tokens of the first come before those of the second."""
         width, middle = self.tokens.shape[1], len(self.tokens) // 2
         place = self.places[self.pick]
-        parts, order = [], []
-        for rows in (slice(0, middle), slice(middle, len(self.tokens))):
-            mine = np.flatnonzero((place >= rows.start * width) & (place < rows.stop * width))
-            places, pick = np.unique(place[mine] - rows.start * width, return_inverse=True)
-            parts.append(
-                Batch(
-                    self.tokens[rows],
-                    self.depth[rows],
-                    self.end[rows],
-                    self.branched,
-                    places,
-                    pick,
-                    self.target[mine],
-                    self.request[mine],
-                )  # fmt: skip
-            )
-            order.append(mine)
-        return np.concatenate(order), (parts[0], parts[1])
+        cut = int(np.searchsorted(place, middle * width))
+        parts = []
+        for rows, mine in ((slice(0, middle), slice(0, cut)), (slice(middle, None), slice(cut, None))):
+            places, pick = np.unique(place[mine] - (rows.start or 0) * width, return_inverse=True)
+            arrays = self.tokens[rows], self.depth[rows], self.end[rows]
+            scored = self.target[mine], self.request[mine]
+            parts.append(Batch(*arrays, self.branched, places, pick, *scored))
+        return parts[0], parts[1]
 
 
 @dataclass(frozen=True)
@@ -260,6 +251,8 @@ def _batched(rows: Sequence[Row], budget: int, start: int, vocabulary: int) -> I
         count = len(part) + 1
         full = (
             count * width > budget
+            # Padding costs as tokens do; a call costs as a few hundred.
+            or (len(row.tokens) < _NARROW * width and (count - 1) * width > budget / 4)
             or count * width * (width + start) > _MASK
             or (places + more) * vocabulary > _LOGITS
         )
@@ -280,8 +273,11 @@ def _batch(rows: list[Row]) -> Batch:
         k = len(row.tokens)
         tokens[i, :k], depth[i, :k], end[i, :k] = row.tokens, row.depth, row.end
     flat = np.concatenate([i * t + row.at for i, row in enumerate(rows)])
-    places, pick = np.unique(flat, return_inverse=True)
-    return Batch(
-        tokens, depth, end, any(row.branched for row in rows), places, pick,
-        np.concatenate([row.target for row in rows]), np.concatenate([row.request for row in rows]),
-    )  # fmt: skip
+    # Along a request places ascend, so its tokens stay in order.
+    order = np.argsort(flat, kind="stable")
+    places, pick = np.unique(flat[order], return_inverse=True)
+    target, request = (
+        np.concatenate([getattr(row, name) for row in rows])[order] for name in ("target", "request")
+    )
+    branched = any(row.branched for row in rows)
+    return Batch(tokens, depth, end, branched, places, pick, target, request)

@@ -29,7 +29,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device | str = "cpu"
     group: Any = None
 
     @classmethod
@@ -39,8 +39,9 @@ class Ranks:
         if not distributed.is_available() or not distributed.is_initialized():
             return cls()
         on_gpu = "nccl" in str(distributed.get_backend(group))
-        where = device if on_gpu else torch.device("cpu")
-        return cls(distributed.get_rank(group), distributed.get_world_size(group), where, group)
+        return cls(
+            distributed.get_rank(group), distributed.get_world_size(group), device if on_gpu else "cpu", group
+        )
 
     def share(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, bool]]:
         """This rank's batches, each with whether it counts.

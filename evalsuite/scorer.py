@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from evalsuite.encoding import Encoder
-from evalsuite.engine import Engine, Mode
+from evalsuite.engine import Engine, Mode, Scored
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.packing import Batch, Plan, pack
 from evalsuite.parity import Parity, check
@@ -30,10 +30,10 @@ _JOINED = 1024  # tokens of a row of several items, where there is no cache for 
 class Scorer:
     """Scores tasks on a model.
 
-    Every item becomes one row `[context][choice 1][choice 2]...` under a tree mask, what all items begin with
-    is read once, and the head works at the scored places alone. What a model does not support is found out by
-    a check against the plain way before anything is scored (`evalsuite.parity`). Sums of log-probabilities are
-    taken in float64.
+    Every item becomes one row `[context][choice 1][choice 2]...` under a tree mask, what all items begin
+    with is read once, and the head works at the scored places alone. What a model does not support is found
+    out by a check against the plain way before anything is scored (`evalsuite.parity`). Log-probabilities
+    are summed in float64.
 
     Args:
         model: a torch module from token ids to logits; see `evalsuite.engine.Engine`.
@@ -94,8 +94,8 @@ class Scorer:
             )  # fmt: skip
             token = int(max(requests.inputs[i].max(), requests.targets[i].max()))
             raise StagewiseError(
-                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives id {token}, "
-                f"the model has embeddings for 0 to {known - 1}; use the tokenizer the model was trained with"
+                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives {token}, "
+                f"the model has embeddings for 0 to {known - 1}; use the tokenizer that the model was trained with"
             )
         return asked
 
@@ -119,8 +119,8 @@ class Scorer:
         if not np.isfinite(ll).all():
             item = blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]]
             raise StagewiseError(
-                f"task {blank.task}, item {item!r}: the log-likelihood is {ll[~np.isfinite(ll)][0]}, valid is a "
-                "finite number; the model's weights or activations are broken (NaN or infinite logits)"
+                f"task {blank.task}, item {item!r}: the log-likelihood is {ll[~np.isfinite(ll)][0]}, valid is "
+                "a finite number; the model's weights or activations are broken (NaN or infinite logits)"
             )
         full, best = blank.ll.copy(), blank.greedy.copy()
         full[owner, asked.column], best[owner, asked.column] = ll, greedy
@@ -144,10 +144,10 @@ class Scorer:
             done = 0
             past = self.engine.begin(plan.prefix)
             for batch, counts in self.ranks.share(plan.batches):
-                part, hit = self._run(batch, self.parity.mode, past, len(plan.prefix))
+                part = self._run(batch, self.parity.mode, past, len(plan.prefix))
                 if counts:
-                    np.add.at(ll, batch.request, part)
-                    np.add.at(missed, batch.request, ~hit)
+                    np.add.at(ll, batch.request, part.logprob)
+                    np.add.at(missed, batch.request, ~part.best)
                 done += batch.size
                 if progress:
                     progress(min(done * self.ranks.size, plan.read), plan.read)
@@ -168,30 +168,14 @@ class Scorer:
     def _flat(self, plan: Plan, mode: Mode) -> np.ndarray:
         """Log-probability of each scored token of a plan, in the order of its batches."""
         past = self.engine.begin(plan.prefix)
-        return np.concatenate([self._run(one, mode, past, len(plan.prefix))[0] for one in plan.batches])
+        return np.concatenate([self._run(one, mode, past, len(plan.prefix)).logprob for one in plan.batches])
 
-    def _run(self, batch: Batch, mode: Mode, past: Any, prefix: int) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probability of each scored token of a batch, and whether it is the most likely one, [k]."""
+    def _run(self, batch: Batch, mode: Mode, past: Any, prefix: int) -> Scored:
         try:
-            logits = self.engine.logits(batch, mode, past, prefix)
+            return self.engine.run(batch, mode, past, prefix)
         except torch.OutOfMemoryError:
             if len(batch.tokens) == 1:
                 raise
             torch.cuda.empty_cache()
-            order, halves = batch.halves()
-            found = [self._run(half, mode, past, prefix) for half in halves]
-            joined = [np.concatenate(part) for part in zip(*found, strict=True)]
-            out = [np.empty_like(part) for part in joined]
-            for whole, part in zip(out, joined, strict=True):
-                whole[order] = part
-            return out[0], out[1]
-        return _scored(logits, batch)
-
-
-def _scored(logits: Tensor, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    pick = torch.from_numpy(batch.pick).to(logits.device)
-    target = torch.from_numpy(batch.target).to(logits.device)
-    total = torch.logsumexp(logits, dim=-1)
-    best = logits.argmax(dim=-1)
-    chosen = logits[pick, target].double() - total.double()[pick]
-    return chosen.cpu().numpy(), (best[pick] == target).cpu().numpy()
+        halves = [self._run(half, mode, past, prefix) for half in batch.halves()]
+        return Scored(*(np.concatenate(part) for part in zip(*halves, strict=True)))
