@@ -162,8 +162,8 @@ def _problem(record: Any) -> str:
     for name in _TEXTS:
         if not isinstance(record.get(name) or "", str):
             return f"field {name}: got {record[name]!r:.60}, valid is text"
-    if not record["id"]:
-        return "field id: got '', valid is a text that names the item"
+    if not record["id"] or "\0" in record["id"]:
+        return f"field id: got {record['id']!r:.60}, valid is a text that names the item, without NUL"
     if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
         return f"field choices: got {choices!r:.60}, valid is a list of texts"
     if choices and (type(gold) is not int or not 0 <= gold < len(choices)):
@@ -181,6 +181,8 @@ def _problem(record: Any) -> str:
         if not text.strip(" "):
             what = f"choice {number}" if choices else "answer"
             return f"no answer to score: {what} is {text!r}; valid is text of one byte or more"
+    if not choices and gold != -1:
+        return f"field gold: got {gold!r:.60}, valid is -1 where the answer is free (no choices)"
     return _encoding_problem(record)
 
 
@@ -199,8 +201,8 @@ def _parts_problem(record: dict[str, Any]) -> str:
 
 
 def _encoding_problem(record: dict[str, Any]) -> str:
-    texts = [record["context"], record["answer"], *record["choices"]]
-    texts += [*(record.get("option_contexts") or ()), record.get("continuation") or ""]
+    texts = [record["id"], record["context"], record["answer"], *record["choices"]]
+    texts += [*(record.get("option_contexts") or ()), *(record.get(name) or "" for name in _TEXTS)]
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:

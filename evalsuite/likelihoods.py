@@ -124,7 +124,7 @@ class Likelihoods:
             return out
 
         return cls(
-            task, shots, frame["item"].to_numpy(dtype=str), frame["group"].to_numpy(dtype=str),
+            task, shots, frame["item"].to_numpy(dtype=str), frame["group"].fillna("").to_numpy(dtype=str),
             frame["gold"].to_numpy(dtype=np.int64), count, padded("ll", np.nan), padded("tokens", 0),
             padded("bytes", 0), padded("chars", 0), padded("choice_bytes", 0), padded("greedy", False),
             frame["truncated"].to_numpy(dtype=bool),
