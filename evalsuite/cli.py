@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalsuite.cli_run import compare, export, run, score, tasks
 from evalsuite.display import print_json, print_table, show
 from scaling.errors import OutOfDate, StagewiseError, UsageError
 from scaling.progress import progress_bar
@@ -225,6 +226,10 @@ def diff_command(
         print(f"{found.unmoved} task(s) keep their place")
     if exit_code and found:
         raise OutOfDate(f"{before} and {after} differ")
+
+
+for _command in (tasks, run, score, compare, export):
+    app.command()(_command)
 
 
 # --- reading --------------------------------------------------------------------------------------

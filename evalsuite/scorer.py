@@ -86,16 +86,14 @@ class Scorer:
         assert self.max_length is not None
         asked = TaskRequests.build(task, shots, self.encoder, self.max_length, gold_only=gold_only)
         known = self.engine.vocabulary
-        if known is not None and asked.requests.largest_token >= known:
-            requests = asked.requests
-            i = next(
-                i for i, (a, b) in enumerate(zip(requests.inputs, requests.targets, strict=True))
-                if max(a.max(), b.max()) >= known
-            )  # fmt: skip
-            token = int(max(requests.inputs[i].max(), requests.targets[i].max()))
+        requests = asked.requests
+        if known is not None and requests.largest_token >= known:
+            largest = [max(a.max(), b.max()) for a, b in zip(requests.inputs, requests.targets, strict=True)]
+            i = next(i for i, token in enumerate(largest) if token >= known)
             raise StagewiseError(
-                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives {token}, "
-                f"the model has embeddings for 0 to {known - 1}; use the tokenizer that the model was trained with"
+                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives the id "
+                f"{largest[i]}, the model has embeddings for 0 to {known - 1} only; use the tokenizer "
+                "that the model was trained with"
             )
         return asked
 
@@ -119,8 +117,8 @@ class Scorer:
         if not np.isfinite(ll).all():
             item = blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]]
             raise StagewiseError(
-                f"task {blank.task}, item {item!r}: the log-likelihood is {ll[~np.isfinite(ll)][0]}, valid is "
-                "a finite number; the model's weights or activations are broken (NaN or infinite logits)"
+                f"task {blank.task}, item {item!r}: got a log-likelihood of {ll[~np.isfinite(ll)][0]}, valid "
+                "is a finite number; the model's weights or activations are broken (NaN or infinite logits)"
             )
         full, best = blank.ll.copy(), blank.greedy.copy()
         full[owner, asked.column], best[owner, asked.column] = ll, greedy

@@ -187,6 +187,11 @@ class Suite(Entry):
         """A suite from the text of its file; `name` stands for the file in messages."""
         return parse(text, cls, name, "suite", _ADVICE)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's content below its header: equal for equal suites."""
+        return hashlib.sha256(self.body().encode()).hexdigest()
+
     def body(self) -> str:
         """The file's content without its header comment: the same suite, the same text."""
         data = _plain(self)
@@ -222,7 +227,7 @@ class Suite(Entry):
             "# Follows from scores; `--check` finds edits. Change the scores, or a settings file that gives\n"
             "# reasons (--settings), and run this with `-o` and the name of this file:\n"
             f"#   {' '.join(command.split())}\n"
-            f"{_MARK}{hashlib.sha256(body.encode()).hexdigest()}\n"
+            f"{_MARK}{self.digest}\n"
             f"{body}"
         )
 

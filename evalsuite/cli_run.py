@@ -1,0 +1,379 @@
+"""Commands that score models: `evalsuite tasks`, `run`, `score`, `compare` and `export`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalsuite.display import print_json, print_table
+from scaling.errors import StagewiseError, UsageError
+from scaling.progress import progress_bar
+
+if TYPE_CHECKING:
+    from evalsuite.results import Results
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--tasks", help="Folder of task JSONL files, beside those registered. Repeatable."),
+]
+
+
+class Dtype(StrEnum):
+    """What a model computes in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Target(StrEnum):
+    """What a suite is exported for."""
+
+    lm_eval = "lm-eval"
+
+
+def tasks(
+    add: Annotated[
+        Path | None, typer.Option(help="Register a folder of task JSONL files, after reading all of it.")
+    ] = None,
+    remove: Annotated[Path | None, typer.Option(help="Take a folder off the list.")] = None,
+    folders: Folders = None,
+    match: Annotated[str, typer.Option(help="Only names that fit, such as 'skill_*'.")] = "*",
+    seed: Annotated[int, typer.Option(min=0, help="Of generated items.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List the tasks that can be scored, or register a folder of them.
+
+    A folder holds a <task>.jsonl per task and may hold a tasks.json with what is known about them.
+
+    Example: [bold]evalsuite tasks --add benchmarks/[/bold]
+    """
+    from evalsuite.registry import Registry, register, unregister
+
+    if remove is not None:
+        unregister(remove)
+        _say(f"{remove}: no longer registered")
+        return
+    if add is not None:
+        found = register(add)
+        _say(
+            f"{add}: registered, {len(found)} tasks, {sum(len(one.items) for one in found.values()):,} items"
+        )
+        return
+    registry = Registry.open(folders or (), seed=seed)
+    rows = []
+    for name in registry.matching(match):
+        try:
+            task = registry.task(name)
+        except StagewiseError as error:
+            rows.append({"task": name, "problem": " ".join(str(error).split())})
+            continue
+        info = task.info
+        rows.append(
+            {
+                "task": name, "capability": info.capability, "answers": "free" if task.free else "choices",
+                "items": len(task.items), "chance": round(task.chance, 4),
+                "shots": list(task.shots), "from": task.origin, "problem": task.unsafe,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json({"tasks": rows})
+        return
+    head = ("task", "capability", "answers", "items", "chance", "shots", "from", "problem")
+    print_table(head, [tuple(_cell(row.get(name)) for name in head) for row in rows])
+
+
+def run(
+    model: Annotated[str, typer.Option(help="Folder of a transformers model, or hf:NAME.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")],
+    suite: Annotated[Path | None, typer.Argument(help="A suite file; or name tasks with --task.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="A task, a pattern, or lm_eval:NAME. Repeatable.")
+    ] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Solved examples, for --task.")] = None,
+    items: Annotated[int | None, typer.Option(min=1, help="Items of each task, for --task.")] = None,
+    metric: Annotated[str, typer.Option(help="By which to compare later, for --task.")] = "bpb",
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Score what the suite keeps aside, too.")
+    ] = False,
+    at_hand: Annotated[
+        bool, typer.Option("--at-hand", help="Where a task has fewer items than the suite asks, score those.")
+    ] = False,
+    gold_only: Annotated[
+        bool, typer.Option("--gold-only", help="Score right answers alone where the metric is bits per byte.")
+    ] = False,
+    folders: Folders = None,
+    include_path: Annotated[
+        list[Path] | None, typer.Option(help="Folder of lm-eval task YAML. Repeatable.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Where it is, if not beside the model.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="auto: as the weights are.")] = Dtype.auto,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens the model reads.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a batch.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of generated items.")] = 0,
+    name: Annotated[str | None, typer.Option(help="What to call the model in the score table.")] = None,
+    family: Annotated[str | None, typer.Option(help="Its family there.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="Its training step.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Its training tokens.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Its training FLOPs; 6*N*D where absent.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Its data mixture or the like.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on a suite, or on tasks by name.
+
+    Writes score rows, the likelihoods of every item, and a manifest; takes up a folder where a run was cut
+    off. Under torchrun the work is spread over the ranks.
+
+    Example: [bold]evalsuite run suites/mid.yaml --model checkpoints/step-1000 -o results/[/bold]
+
+    Nothing but the package: [bold]evalsuite run --task 'skill_*' --model hf:DIR -o results/[/bold]
+    """
+    from evalsuite.documents import read_text
+    from evalsuite.registry import Registry
+    from evalsuite.results import Identity, Wanted
+    from evalsuite.suite import Suite, edited
+
+    if (suite is None) == (not task):
+        raise UsageError("run: give a suite file or --task NAME, one of them")
+    registry = Registry.open(folders or (), seed=seed)
+    found = None
+    if suite is not None:
+        text = read_text(suite, "suite")
+        found = Suite.parse(text, str(suite))
+        if why := edited(text):
+            _say(f"warning: {suite}: {why}")
+    _needs_torch()
+    from evalsuite.loading import load_model
+    from evalsuite.run import run as run_tasks
+    from evalsuite.run import wanted_of
+    from evalsuite.scorer import Scorer
+
+    if found is not None:
+        wanted = wanted_of(found, held_out=held_out)
+    else:
+        names = [one for each in task or () for one in _names(each, registry)]
+        wanted = tuple(
+            Wanted(task=one, metric=metric, shots=shots, items=items) for one in dict.fromkeys(names)
+        )
+    with _ranks(device):
+        loaded = load_model(model, tokenizer=tokenizer, dtype=dtype.value, device=device)
+        for line in loaded.warnings:
+            _say(f"warning: {line}")
+        scorer = Scorer(loaded.model, loaded.tokenizer, max_length=max_length, budget=batch_tokens)
+        identity = Identity(
+            model=name or loaded.name, family=family, step=step, tokens=tokens, flops=flops, variant=variant
+        )
+        with progress_bar("scoring") as bar:
+            results = run_tasks(
+                wanted, registry, scorer, output, identity, suite=found, gold_only=gold_only,
+                at_hand=at_hand, include=tuple(map(str, include_path or ())), progress=bar,
+            )  # fmt: skip
+    if int(os.environ.get("RANK", 0)):
+        return
+    if scorer.parity is not None:
+        _say(f"{loaded.name}: {scorer.parity.words}")
+    _tell(results, as_json)
+    _finish(results)
+
+
+def score(
+    results: Annotated[Path, typer.Argument(help="Folder that `evalsuite run` wrote.")],
+    suite: Annotated[Path, typer.Argument(help="The suite that was run.")],
+    as_json: Json = False,
+) -> None:
+    """The weighted headline of a suite, with its interval; a partial suite has none.
+
+    Example: [bold]evalsuite score results/ suites/mid.yaml[/bold]
+    """
+    from evalsuite.headline import headline
+    from evalsuite.suite import Suite
+
+    found, wanted = _of_suite(results, suite)
+    assert isinstance(wanted, Suite)
+    line = headline(wanted, found.all())
+    _print(line.to_frame(), line.tasks, as_json, "parts", "tasks")
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results of one model.")],
+    b: Annotated[Path, typer.Argument(help="Results of another, on the same items.")],
+    metric: Annotated[
+        str | None, typer.Option(help="One metric for all tasks; the suite's own where absent.")
+    ] = None,
+    suite: Annotated[Path | None, typer.Option(help="Compare the headlines too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Is model B better than A, and on which tasks? Paired tests, corrected for their number.
+
+    Example: [bold]evalsuite compare results/step-1000 results/step-2000[/bold]
+    """
+    from evalsuite.comparison import compare as compare_tasks
+    from evalsuite.results import Results
+
+    first, second = Results.open(a), Results.open(b)
+    sides = [
+        {(done.task, done.examples): one.likelihoods(done) for done in one.manifest.tasks}
+        for one in (first, second)
+    ]
+    metrics = metric or {(done.task, done.examples): done.metric for done in first.manifest.tasks}
+    found = compare_tasks(sides[0], sides[1], metrics)
+    for where, lost in ((b, found.only_a), (a, found.only_b)):
+        for name, count in lost:
+            _say(f"{where}: holds no {name}" + ("" if count is None else f" at {count} shots"))
+    rest = None
+    if suite is not None:
+        from evalsuite.headline import headline_difference
+
+        one, wanted = _of_suite(a, suite)
+        rest = headline_difference(wanted, one.all(), _of_suite(b, suite)[0].all()).to_frame()
+    _print(found.to_frame(), rest, as_json, "tasks", "headline")
+
+
+def export(
+    suite: Annotated[Path, typer.Argument(help="A suite file.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write.")],
+    to: Annotated[Target, typer.Option(help="The harness.")] = Target.lm_eval,
+    folders: Folders = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="What the suite keeps aside, too.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of generated items.")] = 0,
+) -> None:
+    """Write a suite as tasks that the plain lm_eval command runs.
+
+    lm-eval shows a plain mean for each task; the suite's weights stand under `metadata`.
+
+    Example: [bold]evalsuite export suites/mid.yaml exported/ --to lm-eval[/bold]
+    """
+    raise StagewiseError("not yet")
+
+
+def _names(pattern: str, registry) -> tuple[str, ...]:
+    return (pattern,) if pattern.startswith("lm_eval:") else registry.matching(pattern)
+
+
+def _of_suite(folder: Path, path: Path):
+    """Results, after a look whether they are of this suite; and the suite."""
+    from evalsuite.results import Results
+    from evalsuite.suite import Suite
+
+    found, suite = Results.open(folder), Suite.read(path)
+    of = found.manifest.suite
+    if of is None or of.digest != suite.digest:
+        was = "tasks by name" if of is None else f"another suite ({of.stage}, {of.digest[:12]})"
+        raise StagewiseError(
+            f"{folder}: holds results of {was}, not of {path} ({suite.digest[:12]}); run this suite: "
+            f"evalsuite run {path} --model ... -o DIR"
+        )
+    if found.manifest.missing and any(one.role == "scored" for one in found.manifest.missing):
+        lost = [f"  {one.task}: {one.why}" for one in found.manifest.missing if one.role == "scored"]
+        raise StagewiseError(
+            "\n".join([f"{folder}: {len(lost)} task(s) of the suite missing: no headline", *lost])
+        )
+    return found, suite
+
+
+@contextmanager
+def _ranks(device: str | None) -> Iterator[None]:
+    """The process group of torchrun, where that started us."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    import torch
+
+    on_gpu = torch.cuda.is_available() and not (device or "").startswith("cpu")
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _needs_torch() -> None:
+    from importlib.util import find_spec
+
+    lost = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if lost:
+        raise StagewiseError(
+            f"scoring a model needs {' and '.join(lost)}, not installed here: pip install 'stagewise[eval]'"
+        )
+
+
+def _tell(results: Results, as_json: bool) -> None:
+    from evalsuite.measures import summarise
+
+    manifest = results.manifest
+    if as_json:
+        scores = results.table().frame if manifest.tasks else None
+        rows = [] if scores is None else _plain(scores)
+        print_json({"manifest": manifest.model_dump(mode="json"), "scores": rows})
+        return
+    head = (
+        "task",
+        "shots",
+        "metric",
+        "score",
+        "+-",
+        "bpb",
+        "chance",
+        "surface",
+        "above it",
+        "items",
+        "cut",
+        "s",
+    )
+    rows = []
+    for done in manifest.tasks:
+        found = {one.metric: one for one in summarise(results.likelihoods(done)).estimates}
+        shown = found.get(done.metric) or found["bpb"]
+        beaten = None if done.beaten is None else "yes" if done.beaten else "no"
+        cells = (
+            done.task, done.examples, shown.metric, shown.score, shown.stderr, found["bpb"].score,
+            done.chance or None, done.surface, beaten, done.answered, done.truncated or None, done.seconds,
+        )  # fmt: skip
+        rows.append(tuple(map(_cell, cells)))
+    print_table(head, rows)
+
+
+def _finish(results: Results) -> None:
+    missing = results.manifest.missing
+    _say(f"{results.folder}: {len(results.manifest.tasks)} task(s) scored, {len(missing)} missing")
+    if missing:
+        raise StagewiseError("\n".join(["missing:", *(f"  {one.task}: {one.why}" for one in missing)]))
+
+
+def _print(first, second, as_json: bool, name: str, other: str) -> None:
+    """Two frames, one after the other, or as JSON."""
+    if as_json:
+        print_json({name: _plain(first), **({} if second is None else {other: _plain(second)})})
+        return
+    for frame in (first, second):
+        if frame is not None:
+            rows = [tuple(map(_cell, row)) for row in frame.itertuples(index=False)]
+            print_table(tuple(map(str, frame.columns)), rows)
+
+
+def _plain(frame) -> list[dict]:
+    import json
+
+    return json.loads(frame.to_json(orient="records", double_precision=15))
+
+
+def _cell(value) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if value is None or str(value) in ("nan", "<NA>"):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

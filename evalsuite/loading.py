@@ -1,0 +1,143 @@
+"""Models and tokenizers from disk, by transformers; weights from safetensors alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scaling.errors import StagewiseError, UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer.
+
+    Attributes:
+        name: what to call it. model, tokenizer: ready to use, the model in evaluation mode.
+        warnings: what the user should know, a line each.
+    """
+
+    name: str
+    model: nn.Module = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def load_model(
+    where: str, *, tokenizer: str | None = None, dtype: str = "auto", device: str | None = None
+) -> LoadedModel:
+    """Load a causal language model.
+
+    Args:
+        where: a folder as transformers saves it (config.json, *.safetensors, tokenizer), or `hf:` and such a
+            folder or a name on the Hugging Face hub. Code that comes with a model is not run.
+        tokenizer: where to find that, if not beside the model.
+        dtype: float32, bfloat16, float16, or auto for what the weights are.
+        device: such as cuda:1; a GPU where there is one, if absent.
+
+    Raises:
+        StagewiseError: what cannot be loaded, and why. UsageError: an unknown dtype or device.
+
+    Example:
+        >>> load_model("checkpoints/step-1000").name         # doctest: +SKIP
+        'step-1000'
+    """
+    import transformers
+
+    name = where.removeprefix("hf:")
+    if not where.startswith("hf:") and not Path(name).is_dir():
+        raise StagewiseError(
+            f"{where}: no such folder; give one with config.json, *.safetensors and a tokenizer, or hf:NAME "
+            "for a model on the Hugging Face hub"
+        )
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise StagewiseError(
+            f"{where}: holds no config.json; give a folder as transformers saves it (save_pretrained)"
+        )
+    if dtype != "auto" and dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r}: valid are auto, {', '.join(DTYPES)}")
+    place = _device(device)
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, trust_remote_code=False
+        )
+        words = transformers.AutoTokenizer.from_pretrained(tokenizer or name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        told = " ".join(str(error).split())
+        raise StagewiseError(
+            f"{where}: cannot be loaded: {told:.400}; only safetensors are read, pickled weights never "
+            "(convert them with save_pretrained)"
+        ) from error
+    model = model.to(place).eval()
+    used = next(model.parameters()).dtype
+    warnings = ()
+    if used in (torch.bfloat16, torch.float16) and not fast_half(place, used):
+        warnings = (
+            f"{name}: {str(used).removeprefix('torch.')} has no fast path on this machine's {place.type}: "
+            "slower than float32 (--dtype float32) and less exact",
+        )
+    called = Path(name).resolve().name if Path(name).is_dir() else name
+    return LoadedModel(called, model, words, warnings)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        rank = int(os.environ.get("LOCAL_RANK", 0))
+        return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r}: {str(error).splitlines()[0]}; valid is cpu, or cuda:0 ..."
+        ) from error
+    return device
+
+
+def fast_half(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a machine computes in bfloat16 or float16 faster than in float32."""
+    if device.type == "cuda":
+        return dtype == torch.float16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return device.type != "cpu"
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def model_digest(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all weights and buffers that are saved.
+
+    Example:
+        >>> model_digest(nn.Linear(2, 2)) == model_digest(nn.Linear(2, 2))
+        False
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        total.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return total.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of what a tokenizer does, as far as it tells."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if hasattr(backend, "to_str"):
+        text = backend.to_str()
+    elif hasattr(tokenizer, "get_vocab"):
+        text = repr(sorted(tokenizer.get_vocab().items()))
+    else:
+        text = type(tokenizer).__qualname__
+    special = [getattr(tokenizer, name, None) for name in ("bos_token_id", "eos_token_id")]
+    return hashlib.sha256(f"{special}\n{text}".encode()).hexdigest()
