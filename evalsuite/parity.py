@@ -12,7 +12,7 @@ from evalsuite.engine import Engine, Mode
 from evalsuite.packing import Batch, Plan, pack
 from evalsuite.requests import Requests
 
-_ITEMS = 6
+_ITEMS = 4
 _TOKENS = 8192  # of the sample, each request read alone
 # Largest difference of one log-probability that rounding explains, per nat of its size, by type.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -29,6 +29,7 @@ class Parity:
         difference: largest difference of a log-probability from the plain one, in nats.
         tolerance: what rounding explains, in nats, for a log-probability near zero.
         longest: tokens of the longest request it was shown with.
+        branched, prefixed: whether some answers shared a row, and whether a common beginning was cached.
     """
 
     mode: Mode
@@ -36,6 +37,17 @@ class Parity:
     difference: float
     tolerance: float
     longest: int
+    branched: bool = False
+    prefixed: bool = False
+
+    def covers(self, plan: Plan, longest: int) -> bool:
+        """Whether what was shown holds for a plan: no request is longer, no way to share rows is new."""
+        branched = any(batch.branched for batch in plan.batches)
+        return (
+            longest <= self.longest
+            and (self.branched or not branched)
+            and (self.prefixed or not len(plan.prefix))
+        )
 
     @property
     def words(self) -> str:
@@ -99,8 +111,10 @@ def check(
             told = str(error).strip().splitlines() or [""]
             refused[mode] = f"{type(error).__name__}: {told[0]:.120}"
             continue
-        return Parity(mode, refused, worst, allowed, longest)
-    return Parity(Mode(), refused, float(np.max(np.abs(again - reference), initial=0.0)), allowed, longest)
+        branched = any(batch.branched for batch in plan.batches)
+        return Parity(mode, refused, worst, allowed, longest, branched, len(plan.prefix) > 0)
+    worst = float(np.max(np.abs(again - reference), initial=0.0))
+    return Parity(Mode(), refused, worst, allowed, longest)
 
 
 def _sample(requests: Requests) -> Requests:

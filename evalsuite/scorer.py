@@ -134,15 +134,12 @@ class Scorer:
         """
         assert self.ranks is not None
         with self.engine.evaluating():
-            longest = max(map(len, requests.inputs))
-            if self.parity is None or longest > self.parity.longest:
-                self.parity = check(self.engine, requests, self._flat, modes=self.modes)
-            plan = self._plan(requests, self.parity.mode)
+            mode, plan = self._trusted(requests)
             ll, missed = np.zeros(len(requests)), np.zeros(len(requests))
             done = 0
             past = self.engine.begin(plan.prefix)
             for batch, counts in self.ranks.share(plan.batches):
-                part = self._run(batch, self.parity.mode, past, len(plan.prefix))
+                part = self._run(batch, mode, past, len(plan.prefix))
                 if counts:
                     np.add.at(ll, batch.request, part.logprob)
                     np.add.at(missed, batch.request, ~part.best)
@@ -151,6 +148,24 @@ class Scorer:
                     progress(min(done * self.ranks.size, plan.read), plan.read)
         ll, missed = self.ranks.sum(ll), self.ranks.sum(missed)
         return ll, missed == 0
+
+    def _trusted(self, requests: Requests) -> tuple[Mode, Plan]:
+        """The fastest mode that has been checked for such requests, and their plan in it."""
+        modes = self.modes if self.modes is not None else self.engine.modes
+        if (before := self.parity) is not None:
+            plan = self._plan(requests, before.mode)
+            longest = max(map(len, requests.inputs))
+            if before.covers(plan, longest):
+                return before.mode, plan
+            modes = modes[modes.index(before.mode) :] if before.mode in modes else []
+        found = check(self.engine, requests, self._flat, modes=modes)
+        if before is not None:
+            found = replace(
+                found, refused=before.refused | found.refused, longest=max(before.longest, found.longest),
+                branched=before.branched or found.branched, prefixed=before.prefixed or found.prefixed,
+            )  # fmt: skip
+        self.parity = found
+        return found.mode, self._plan(requests, found.mode)
 
     def _plan(self, requests: Requests, mode: Mode) -> Plan:
         vocabulary = self.engine.vocabulary or 1

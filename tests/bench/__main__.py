@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from tests.bench import choosing, fits, growth, reading
+from tests.bench import choosing, fits, growth, reading, scoring
 from tests.measured import run_named
 
-BENCHMARKS = {"fits": fits.run, "reading": reading.run, "growth": growth.run, "choosing": choosing.run}
+BENCHMARKS = {
+    "fits": fits.run,
+    "reading": reading.run,
+    "growth": growth.run,
+    "choosing": choosing.run,
+    "scoring": scoring.run,
+    "harness": scoring.harness,
+}
 
 if __name__ == "__main__":
     raise SystemExit(run_named("python -m tests.bench", __doc__, BENCHMARKS))

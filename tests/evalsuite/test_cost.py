@@ -153,7 +153,12 @@ def folder_of(path, **files: str):
 
 def test_means_by_hand(tmp_path):
     # Oracle: bytes counted by hand; an umlaut is two, and each answer has a blank before it.
-    lines = item(context="ab") + "\n\n" + item(id="a/2", context="äöü", choices=["x", "yy", "zzz"], gold=2, answer="zzz") + "\n"
+    lines = (
+        item(context="ab")
+        + "\n\n"
+        + item(id="a/2", context="äöü", choices=["x", "yy", "zzz"], gold=2, answer="zzz")
+        + "\n"
+    )
     size = measure_items(folder_of(tmp_path, mine=lines))["mine"]
     assert size == ItemSize(
         context=(2 + 6) / 2,

@@ -1,0 +1,216 @@
+"""Likelihood scoring: CPU time and agreement against lm-eval's HFLM, and where our own time goes."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from evalsuite.requests import TaskRequests
+from evalsuite.scorer import Scorer
+from evalsuite.tasks import Task, TaskFolder
+from tests.study.real import shared
+
+VOCABULARY = 8192
+SIZES = {"5M": (192, 4), "13M": (320, 6)}  # hidden size, layers
+ZERO_SHOT = ("arc_easy", "arc_challenge", "piqa", "openbookqa", "lambada_openai")
+BATCHES = (1, 16, 64)  # of HFLM; its best counts
+
+
+def at_hand() -> dict[str, Task]:
+    """The tasks of the comparison, by name."""
+    folder = shared() / "tasks"
+    if not folder.is_dir():
+        raise SystemExit(f"{folder}: not there; this benchmark needs the real items (STAGEWISE_SHARED)")
+    there = TaskFolder.open(folder)
+    return {name: there.task(name) for name in ZERO_SHOT}
+
+
+def tokenizer_of(tasks: list[Task]) -> Any:
+    """Byte-level BPE trained on the text of the tasks."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    bpe.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=["<|endoftext|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    text = (f"{item.context} {choice}" for task in tasks for item in task.items for choice in item.choices)
+    bpe.train_from_iterator(text, trainer)
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=end, eos_token=end)
+
+
+def model_of(size: str, seed: int) -> Any:
+    """A Llama of about that many parameters; weights large enough that its answers differ."""
+    torch.manual_seed(seed)
+    width, layers = SIZES[size]
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=width * 8 // 3, num_hidden_layers=layers,
+        num_attention_heads=width // 64, num_key_value_heads=width // 64, max_position_embeddings=2048,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(3)
+    return model
+
+
+def hflm(model: Any, tokenizer: Any, requests: list[tuple[str, str]], batch: int) -> tuple[np.ndarray, float]:
+    """(log-likelihood, greedy) of each request, and CPU seconds."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    lm = HFLM(model, tokenizer=tokenizer, batch_size=batch, device="cpu")
+    asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(requests)]
+    start = time.process_time()
+    found = lm.loglikelihood(asked, disable_tqdm=True)
+    return np.array(found, dtype=float), time.process_time() - start
+
+
+def texts(task: Task, shots: int) -> list[tuple[str, str]]:
+    """The requests of a task as lm-eval would put them."""
+    before = task.prompt(shots)
+    return [
+        (before + item.context, task.delimiter + choice)
+        for item in task.items
+        for choice in item.choices or (item.answer,)
+    ]
+
+
+def measured(model: Any, tokenizer: Any, task: Task, shots: int, scorer: Scorer) -> dict[str, Any]:
+    """One task: our CPU seconds the first and the second time, HFLM's, and how far the numbers are apart."""
+    start = time.process_time()
+    asked = scorer.prepare(task, shots)
+    scorer.score(asked)
+    first = time.process_time() - start
+    start = time.process_time()
+    found = scorer.score(asked)
+    again = time.process_time() - start
+    pairs = texts(task, shots)
+    runs = [hflm(model, tokenizer, pairs, batch) for batch in BATCHES]
+    seconds = [cpu for _, cpu in runs]
+    theirs = runs[int(np.argmin(seconds))][0]
+    at = asked.requests.owner, asked.column
+    gap = np.abs(found.ll[at] - theirs[:, 0])
+    argmax = [found.ll[i, :n].argmax() for i, n in enumerate(np.maximum(found.n_choices, 1))]
+    split = np.split(theirs[:, 0], np.cumsum(np.maximum(found.n_choices, 1))[:-1])
+    return {
+        "task": task.name, "shots": shots, "ours_first": first, "ours": again, "hflm": min(seconds),
+        "batch": BATCHES[int(np.argmin(seconds))], "ratio_first": min(seconds) / first,
+        "ratio": min(seconds) / again, "relative": float((gap / np.abs(theirs[:, 0])).max()),
+        "per_token": float((gap / found.tokens[at]).max()),
+        "same_argmax": bool(all(a == b.argmax() for a, b in zip(argmax, split, strict=True))),
+        "same_greedy": bool((found.greedy[at] == theirs[:, 1].astype(bool)).all()),
+    }  # fmt: skip
+
+
+def run(seed: int = 0) -> pd.DataFrame:
+    """CPU seconds of one thread for 500 items a task; `ratio` is HFLM's best over ours.
+
+    `ours_first` holds tokenising, the check of the fast way and scoring; `ours` is every further checkpoint.
+    """
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    tasks = at_hand()
+    tokenizer = tokenizer_of(list(tasks.values()))
+    rows = []
+    for size in SIZES:
+        model = model_of(size, seed)
+        scorer = Scorer(model, tokenizer)
+        asked = [measured(model, tokenizer, task, 0, scorer) for task in tasks.values()]
+        rows += [{"model": size, **row} for row in asked]
+        frame = pd.DataFrame(asked)
+        sums = {name: frame[name].sum() for name in ("ours_first", "ours", "hflm")}
+        rows.append(
+            {
+                "model": size, "task": "all five", "shots": 0, **sums,
+                "ratio_first": sums["hflm"] / sums["ours_first"], "ratio": sums["hflm"] / sums["ours"],
+            }
+        )  # fmt: skip
+        rows.append(
+            {"model": size, **measured(model, tokenizer, tasks["arc_easy"], 5, Scorer(model, tokenizer))}
+        )
+    return pd.DataFrame(rows)
+
+
+def harness(seed: int = 0) -> pd.DataFrame:
+    """Where the wall time of a second evaluation goes, 5M parameters, and what it calls."""
+    logging.disable_progress_bar()
+    tasks = list(at_hand().values())
+    tokenizer = tokenizer_of(tasks)
+    model = model_of("5M", seed)
+    scorer = Scorer(model, tokenizer)
+    asked = [scorer.prepare(task, 0) for task in tasks]
+    for one in asked:
+        scorer.score(one)
+    frame = pd.DataFrame([_share(model, scorer, asked)])
+    profile = cProfile.Profile()
+    profile.enable()
+    for one in asked:
+        scorer.score(one)
+    profile.disable()
+    called = {f"{file}:{name}" for file, _, name in pstats.Stats(profile).stats}  # type: ignore[attr-defined]
+    words = ("tokeniz", "datasets", "encod", "pack.", "json")
+    hits = sorted(name for name in called if any(word in name.lower() for word in words))
+    told = f"{len(called)} functions called in a second evaluation; of tokenising or loading data: {hits}"
+    print(told, file=sys.stderr)
+    pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(12)
+    return frame
+
+
+def _share(model: Any, scorer: Scorer, asked: list[TaskRequests]) -> dict[str, float]:
+    """Wall seconds in the model (its head included), in log-probabilities, and in the rest."""
+    import evalsuite.engine as engine
+
+    spent = {"model": 0.0, "log_softmax": 0.0}
+    depth = [0]
+    begun = [0.0]
+
+    def before(*_: Any) -> None:
+        if depth[0] == 0:
+            begun[0] = time.perf_counter()
+        depth[0] += 1
+
+    def after(*_: Any) -> None:
+        depth[0] -= 1
+        if depth[0] == 0:
+            spent["model"] += time.perf_counter() - begun[0]
+
+    head = model.get_output_embeddings()
+    handles = [one.register_forward_pre_hook(before) for one in (model, head)]
+    handles += [one.register_forward_hook(after) for one in (model, head)]
+    plain = engine._scored
+
+    def timed(*args: Any) -> Any:
+        inside = spent["model"]
+        start = time.perf_counter()
+        found = plain(*args)
+        spent["log_softmax"] += time.perf_counter() - start - (spent["model"] - inside)
+        return found
+
+    engine._scored = timed
+    start = time.perf_counter()
+    try:
+        for one in asked:
+            scorer.score(one)
+    finally:
+        engine._scored = plain
+        for handle in handles:
+            handle.remove()
+    wall = time.perf_counter() - start
+    rest = wall - spent["model"] - spent["log_softmax"]
+    return {
+        "wall_s": wall, "model": spent["model"] / wall, "log_softmax": spent["log_softmax"] / wall,
+        "harness": rest / wall,
+    }  # fmt: skip
