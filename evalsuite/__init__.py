@@ -1,30 +1,56 @@
-"""Suites of benchmarks: what to run at which stage of a training run, and on what evidence.
+"""Suites of benchmarks: what to run at which stage of a training run, on what evidence, and the run itself.
 
 A suite is a reviewable YAML file that this package builds from the classes and clusters that :mod:`scaling`
-found in real scores. It is made to be imported into other people's trainers: importing it loads neither torch
-nor lm_eval, and it never imports the ``train`` and ``data`` packages of this project, whose names a trainer's
-own folder may hold too.
+found in real scores; a scorer runs it on any torch module. The package is made to be imported into other
+people's trainers: importing it loads neither torch nor lm_eval, and it never imports the ``train`` and
+``data`` packages of this project, whose names a trainer's own folder may hold too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evalsuite.encoding import Encoder
+    from evalsuite.items import Item
+    from evalsuite.likelihoods import Likelihoods
+    from evalsuite.registry import Registry
+    from evalsuite.results import Results
+    from evalsuite.scorer import Scorer
     from evalsuite.settings import Settings
     from evalsuite.suite import Suite
+    from evalsuite.tasks import Task, TaskFolder
 
-__all__ = ["Settings", "Suite"]
+__all__ = [
+    "Encoder",
+    "Item",
+    "Likelihoods",
+    "Registry",
+    "Results",
+    "Scorer",
+    "Settings",
+    "Suite",
+    "Task",
+    "TaskFolder",
+]
+
+_HOME = {
+    "Encoder": "encoding",
+    "Item": "items",
+    "Likelihoods": "likelihoods",
+    "Registry": "registry",
+    "Results": "results",
+    "Scorer": "scorer",
+    "Settings": "settings",
+    "Suite": "suite",
+    "Task": "tasks",
+    "TaskFolder": "tasks",
+}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Load what is asked for, when it is asked for."""
-    if name == "Suite":
-        from evalsuite.suite import Suite
-
-        return Suite
-    if name == "Settings":
-        from evalsuite.settings import Settings
-
-        return Settings
+    if name in _HOME:
+        return getattr(import_module(f"evalsuite.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

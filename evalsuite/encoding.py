@@ -68,12 +68,14 @@ class Encoder:
             nothing for them (the caller knows what to call the item).
         """
         moved = [_moved(*pair) for pair in pairs]
+        before = list(dict.fromkeys(context for context, _ in moved if context))
+        ids_before = dict(zip(before, self._texts(before), strict=True))
+        # A context that leaves no token is an empty one: the first token scored has to be told by something.
+        moved = [pair if len(ids_before.get(pair[0], ())) else ("", pair[1]) for pair in moved]
         alone = sorted({continuation for context, continuation in moved if not context})
         whole = list(dict.fromkeys(context + continuation for context, continuation in moved if context))
-        before = list(dict.fromkeys(context for context, _ in moved if context))
         ids_alone = dict(zip(alone, self.encode(alone, special=False), strict=True))
         ids = dict(zip(whole, self._texts(whole), strict=True))
-        ids_before = dict(zip(before, self._texts(before), strict=True))
         found = []
         for context, continuation in moved:
             if context:

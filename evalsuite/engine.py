@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,9 @@ class Engine:
     def vocabulary(self) -> int | None:
         """Ids it has an embedding for; None where no embedding is found."""
         found = [m.num_embeddings for m in self.inner.modules() if isinstance(m, nn.Embedding)]
-        return max(found, default=None)
+        # Positions may be embedded too, and be more than there are ids.
+        width = getattr(self.head, "out_features", None)
+        return width if width in found else max(found, default=None)
 
     @property
     def modes(self) -> list[Mode]:
@@ -127,10 +130,13 @@ class Engine:
             stack.enter_context(torch.random.fork_rng(devices=devices))
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(device.type, dtype=self.autocast))
+            chance = random.getstate(), np.random.get_state()
             try:
                 self.model.eval()
                 yield
             finally:
+                random.setstate(chance[0])
+                np.random.set_state(chance[1])
                 for module in training:
                     module.training = True
 
@@ -178,6 +184,16 @@ class Engine:
         return self._entry(tokens, **extra)
 
 
+def fast_half(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a machine computes in bfloat16 or float16 faster than in float32."""
+    if device.type == "cuda":
+        return dtype == torch.float16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return device.type != "cpu"
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The model itself, and what to call: under no_grad a replica needs no wrapper, sharded weights do."""
     inner = entry = model
@@ -206,7 +222,7 @@ def _logits(out: Any) -> Tensor:
     """The logits in what a model returned, [b, t, v]."""
     found = getattr(out, "logits", None)
     if found is None:
-        found = out[0] if isinstance(out, tuple | list) else out
+        found = out[0] if isinstance(out, tuple | list) and out else out
     if not isinstance(found, Tensor) or found.dim() != 3:
         got = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise StagewiseError(
@@ -224,6 +240,11 @@ def _scored(batch: Batch, chunks: Iterable[Tensor]) -> Scored:
         logits = logits if logits.dtype == torch.float64 else logits.float()
         stop = start + len(logits)
         here = slice(*np.searchsorted(batch.pick, (start, stop)))
+        if (largest := int(batch.target[here].max(initial=0))) >= logits.shape[-1]:
+            raise StagewiseError(
+                f"model: gives logits for ids 0 to {logits.shape[-1] - 1}, the tokenizer gives {largest}; "
+                "use the tokenizer that the model was trained with"
+            )
         pick = torch.from_numpy(batch.pick[here] - start).to(logits.device)
         target = torch.from_numpy(batch.target[here]).to(logits.device)
         chosen = logits[pick, target]

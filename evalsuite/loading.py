@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from evalsuite.engine import fast_half
 from scaling.errors import StagewiseError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -103,16 +104,6 @@ def _device(name: str | None) -> torch.device:
             f"device {name!r}: {str(error).splitlines()[0]}; valid is cpu, or cuda:0 ..."
         ) from error
     return device
-
-
-def fast_half(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a machine computes in bfloat16 or float16 faster than in float32."""
-    if device.type == "cuda":
-        return dtype == torch.float16 or torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or dtype != torch.bfloat16:
-        return device.type != "cpu"
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def model_digest(model: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evalsuite.encoding import Encoder
-from evalsuite.engine import Engine, Mode, Scored
+from evalsuite.engine import Engine, Mode, Scored, fast_half
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.packing import Batch, Plan, pack
 from evalsuite.parity import Parity, check
@@ -64,6 +65,10 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.model, self.autocast)
+        if self.autocast is not None and not fast_half(self.engine.device, self.autocast):
+            where = self.engine.device.type
+            told = f"autocast to {self.autocast}: has no fast path on this {where}; float32 is faster"
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
         self.encoder = self.tokenizer if isinstance(self.tokenizer, Encoder) else Encoder(self.tokenizer)
         self.max_length = self.max_length or self.engine.max_length or _FALLBACK_LENGTH
         self.budget = self.budget or _BUDGET.get(self.engine.device.type, 4096)
