@@ -20,6 +20,7 @@ from scaling.series import Key
 _PROPORTIONS = ("acc", "acc_norm", "acc_bytes", "acc_centred", "p_correct")
 _BITS = {"bpb": "bpb", "bpb_bytes": "bpb_bytes", "gold_ce_loss": "bpb_bytes"}  # metric: bits a byte by it
 _UNIFORM = 8.0  # bits a byte of a model that knows nothing
+_LEAST = 1e-9  # bits a byte whose logarithm is taken, as where suites are built
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Part:
         name: `score` (all tasks, as share of what there is to gain), `proportions` (chance-centred) or `bits`
             (bits per byte; lower is better).
         value: the mean, or the difference of two. stderr: of it. low, high: value -+ 1.96 stderr.
-        p: two-sided p-value of a guesser, or of no difference. weight: share of the suite's weight behind
-            it. tasks: how many.
+        p: two-sided p-value of no difference; of a lone model, of a mean of 0.
+        weight: share of the suite's weight behind it. tasks: how many.
     """
 
     name: str
@@ -49,8 +50,8 @@ class Headline:
     """What a suite says of a model (or, of `headline_difference`, of b minus a).
 
     Attributes:
-        score: weighted mean over all tasks of the share of what there is to gain over a guesser: 0 for a
-            guesser, 1 for a perfect model.
+        score: weighted mean over all tasks on the scale on which the suite's weights were chosen: 0 for a
+            guesser.
         proportions: of the tasks scored by proportions alone. bits: of those scored by bits, in bits per
             byte. None where the suite has no such task.
         tasks: one row per task: task, metric, shots, weight, scale, value (on the scale of `score`), stderr,
@@ -74,16 +75,17 @@ class Headline:
 def headline(suite: Suite, likelihoods: Mapping[Key, Likelihoods]) -> Headline:
     """The weighted score of a suite.
 
-    Every task is put on one scale, on which a guesser has 0 and a perfect model 1:
+    Every task is put on the scale on which `evalsuite build` chose the weights, with 0 for a guesser:
 
     - proportions: `(s - c) / (1 - c)`, c the mean over the items of 1/choices, 0 where answers are free;
-    - bits: `1 - bpb / 8`, the share of the 8 bits a byte that a model saves. `gold_ce_loss` enters by its
-      bits over the bytes of all answers, which is the same share.
+    - bits: `ln(8 / bpb)`, 8 bits a byte being what a model that knows nothing needs: 0.01 more is 1% fewer
+      bits. `gold_ce_loss` enters by its bits over the bytes of all answers, which has the same ratios.
 
-    `score = sum w s`, w the suite's weights; `proportions` and `bits` are the means of the two kinds, weights
-    renormalised. Items of different tasks are independent: `SE^2 = sum w^2 SE_task^2`. The interval is of the
-    draw of items; it holds neither the noise of checkpoints nor that of training. A point of bits is worth
-    other things than one of accuracy, and moves less over a run: read the parts before the sum.
+    `score = sum w s`, w the suite's weights; `proportions` and `bits` are the means of the two kinds (bits
+    per byte themselves), weights renormalised. Items of different tasks are independent:
+    `SE^2 = sum w^2 SE_task^2`. The interval is of the draw of items (delta method for the logarithm); it
+    holds neither the noise of checkpoints nor that of training. A percent of bits is worth other things than
+    one of accuracy: read the parts before the sum.
 
     Args:
         suite: tasks, metrics, weights, items. Held-out tasks are no part of the headline.
@@ -122,8 +124,9 @@ def headline_difference(suite: Suite, a: Mapping[Key, Likelihoods], b: Mapping[K
     values = []
     for (task, x), (_, y) in zip(_scored(suite, a), _scored(suite, b), strict=True):
         x, y = aligned(x, y)
-        values.append(_values(task, y) - _values(task, x))
-    return _headline(suite, values, 0.0)
+        of_y, of_x = _values(task, y), _values(task, x)
+        values.append((of_y[0] - of_x[0], of_y[1] - of_x[1]))
+    return _headline(suite, values)
 
 
 def _scored(suite: Suite, likelihoods: Mapping[Key, Likelihoods]) -> list[tuple[Task, Likelihoods]]:
@@ -173,20 +176,22 @@ def _names(task: Task, of: Likelihoods) -> bool:
     return bool(ids) and not by_number
 
 
-def _values(task: Task, of: Likelihoods) -> Array:
-    """What each item gives on the scale of the score, [n]."""
+def _values(task: Task, of: Likelihoods) -> tuple[Array, Array]:
+    """What each item gives, on the scale of the score and on that of its part, [n] each."""
     if task.metric in _BITS:
-        return 1.0 - per_item(of, _BITS[task.metric]) / _UNIFORM
+        bits = per_item(of, _BITS[task.metric])
+        mean = max(float(bits.mean()), _LEAST)
+        return np.log(_UNIFORM / mean) - (bits - bits.mean()) / mean, bits
     values = per_item(of, task.metric)
-    if task.metric == "acc_centred":
-        return values
-    c = float(chance(of).mean())
-    return (values - c) / (1.0 - c)
+    if task.metric != "acc_centred":
+        c = float(chance(of).mean())
+        values = (values - c) / (1.0 - c)
+    return values, values
 
 
-def _headline(suite: Suite, values: list[Array], uniform: float = _UNIFORM) -> Headline:
-    """From the values of the items of each task; `uniform`: bits a byte where they are 0."""
-    found = [estimate(task.metric, value) for task, value in zip(suite.tasks, values, strict=True)]
+def _headline(suite: Suite, values: list[tuple[Array, Array]]) -> Headline:
+    """From the values of the items of each task."""
+    found = [[estimate(task.metric, of) for of in two] for task, two in zip(suite.tasks, values, strict=True)]
     bits = np.array([task.metric in _BITS for task in suite.tasks])
     weight = np.array([task.weight for task in suite.tasks])
     frame = pd.DataFrame(
@@ -194,26 +199,26 @@ def _headline(suite: Suite, values: list[Array], uniform: float = _UNIFORM) -> H
             "task": [task.task for task in suite.tasks], "metric": [task.metric for task in suite.tasks],
             "shots": pd.array([task.shots for task in suite.tasks], dtype="Int64"),
             "weight": weight / weight.sum(), "scale": np.where(bits, "bits", "proportions"),
-            "value": [one.score for one in found], "stderr": [one.stderr for one in found],
-            "n_items": [one.n_items for one in found],
+            "value": [one.score for one, _ in found], "stderr": [one.stderr for one, _ in found],
+            "n_items": [one.n_items for one, _ in found],
         }
     )  # fmt: skip
+    plain = frame.assign(value=[one.score for _, one in found], stderr=[one.stderr for _, one in found])
     return Headline(
         score=_part("score", frame),
-        proportions=None if bits.all() else _part("proportions", frame[~bits]),
-        bits=_part("bits", frame[bits], -_UNIFORM, uniform) if bits.any() else None,
+        proportions=None if bits.all() else _part("proportions", plain[~bits]),
+        bits=_part("bits", plain[bits]) if bits.any() else None,
         tasks=frame,
     )
 
 
-def _part(name: str, tasks: pd.DataFrame, slope: float = 1.0, at_zero: float = 0.0) -> Part:
-    """The weighted mean m of some tasks, told as `slope m + at_zero`."""
+def _part(name: str, tasks: pd.DataFrame) -> Part:
+    """The weighted mean of some tasks."""
     share = float(tasks["weight"].sum())
     w = tasks["weight"].to_numpy(dtype=float) / share
     mean = float(w @ tasks["value"].to_numpy(dtype=float))
     error = float(np.sqrt(w**2 @ tasks["stderr"].to_numpy(dtype=float) ** 2))
     # Where nothing varies the mean is what it is.
     p = float(2.0 * stats.norm.sf(abs(mean) / error)) if error != 0.0 else float(mean == 0.0)
-    value, stderr = slope * mean + at_zero, abs(slope) * error
-    half = float(stats.norm.ppf(0.975)) * stderr
-    return Part(name, value, stderr, value - half, value + half, p, share, len(tasks))
+    half = float(stats.norm.ppf(0.975)) * error
+    return Part(name, mean, error, mean - half, mean + half, p, share, len(tasks))
