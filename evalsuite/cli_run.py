@@ -59,6 +59,8 @@ def tasks(
     """
     from evalsuite.registry import Registry, register, unregister
 
+    if add is not None and remove is not None:
+        raise UsageError("tasks: --add or --remove, one at a time")
     if remove is not None:
         unregister(remove)
         _say(f"{remove}: no longer registered")
@@ -101,7 +103,9 @@ def run(
     ] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Solved examples, for --task.")] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Items of each task, for --task.")] = None,
-    metric: Annotated[str, typer.Option(help="By which to compare later, for --task.")] = "bpb",
+    metric: Annotated[
+        str | None, typer.Option(help="By which to compare later, for --task; bpb where absent.")
+    ] = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Score what the suite keeps aside, too.")
     ] = False,
@@ -145,6 +149,12 @@ def run(
 
     if (suite is None) == (not task):
         raise UsageError("run: give a suite file or --task NAME, one of them")
+    if suite is not None and (shots, items, metric) != (None, None, None):
+        raise UsageError("run: --shots, --items and --metric go with --task; a suite says all three itself")
+    for option, value in (("--tokens", tokens), ("--flops", flops)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{option} {value:g}: valid is a positive number")
+    _known(metric)
     registry = Registry.open(folders or (), seed=seed)
     found = None
     if suite is not None:
@@ -163,7 +173,7 @@ def run(
     else:
         names = [one for each in task or () for one in _names(each, registry)]
         wanted = tuple(
-            Wanted(task=one, metric=metric, shots=shots, items=items) for one in dict.fromkeys(names)
+            Wanted(task=one, metric=metric or "bpb", shots=shots, items=items) for one in dict.fromkeys(names)
         )
     with _ranks(device):
         loaded = load_model(model, tokenizer=tokenizer, dtype=dtype.value, device=device)
@@ -253,11 +263,32 @@ def export(
 
     Example: [bold]evalsuite export suites/mid.yaml exported/ --to lm-eval[/bold]
     """
-    raise StagewiseError("not yet")
+    from evalsuite.export import export_lm_eval
+    from evalsuite.registry import Registry
+    from evalsuite.suite import Suite
+
+    found, registry = Suite.read(suite), Registry.open(folders or (), seed=seed)
+    named = (*found.tasks, *(found.held_out if held_out else ()))
+    there = registry.names()
+    tasks = {one.task: registry.task(one.task) for one in named if one.task in there}
+    for path in export_lm_eval(found, tasks, folder, held_out=held_out):
+        print(path)
+
+
+def _known(metric: str | None) -> None:
+    """Refuse a metric that scored items cannot give, before anything is scored."""
+    if metric is None:
+        return
+    from evalsuite.measures import METRICS
+
+    if metric not in METRICS:
+        raise UsageError(f"--metric {metric!r}: valid are {', '.join(METRICS)}")
 
 
 def _names(pattern: str, registry) -> tuple[str, ...]:
-    return (pattern,) if pattern.startswith("lm_eval:") else registry.matching(pattern)
+    from evalsuite.tasks import LM_EVAL
+
+    return (pattern,) if pattern.startswith(LM_EVAL) else registry.matching(pattern)
 
 
 def _of_suite(folder: Path, path: Path):
@@ -308,39 +339,26 @@ def _needs_torch() -> None:
 
 
 def _tell(results: Results, as_json: bool) -> None:
-    from evalsuite.measures import summarise
-
     manifest = results.manifest
     if as_json:
         scores = results.table().frame if manifest.tasks else None
         rows = [] if scores is None else _plain(scores)
         print_json({"manifest": manifest.model_dump(mode="json"), "scores": rows})
         return
-    head = (
-        "task",
-        "shots",
-        "metric",
-        "score",
-        "+-",
-        "bpb",
-        "chance",
-        "surface",
-        "above it",
-        "items",
-        "cut",
-        "s",
-    )
     rows = []
     for done in manifest.tasks:
-        found = {one.metric: one for one in summarise(results.likelihoods(done)).estimates}
-        shown = found.get(done.metric) or found["bpb"]
-        beaten = None if done.beaten is None else "yes" if done.beaten else "no"
-        cells = (
-            done.task, done.examples, shown.metric, shown.score, shown.stderr, found["bpb"].score,
-            done.chance or None, done.surface, beaten, done.answered, done.truncated or None, done.seconds,
-        )  # fmt: skip
-        rows.append(tuple(map(_cell, cells)))
-    print_table(head, rows)
+        found = results.scores(done).set_index("metric")[["score", "stderr"]].to_dict("index")
+        name = done.metric if done.metric in found else next(iter(found))
+        shown, beaten = found[name], None if done.beaten is None else "yes" if done.beaten else "no"
+        cells = {
+            "task": done.task, "shots": done.examples, "metric": name, "score": shown["score"],
+            "+-": shown["stderr"], "bpb": found.get("bpb", {}).get("score"), "chance": done.chance or None,
+            "surface": done.surface, "above it": beaten, "items": done.answered,
+            "cut": done.truncated or None, "s": done.seconds,
+        }  # fmt: skip
+        rows.append(cells)
+    if rows:
+        print_table(tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
 
 
 def _finish(results: Results) -> None:

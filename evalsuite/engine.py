@@ -180,8 +180,23 @@ class Engine:
         size = max(1, _CHUNK[device.type == "cuda"] // logits.shape[-1])
         return _scored(batch, map(self.head, hidden[0].split(size)))
 
+    @property
+    def weights(self) -> tuple:
+        """Changes when a weight does: where the weights are, and how often each was written to."""
+        kept = [getattr(p, "_local_tensor", p) for p in self.inner.parameters()]
+        return tuple((p.data_ptr(), p._version) for p in kept)
+
     def _call(self, tokens: Tensor, **extra: Any) -> Any:
-        return self._entry(tokens, **extra)
+        try:
+            return self._entry(tokens, **extra)
+        except (StagewiseError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a foreign model raises
+            told = (str(error).strip().splitlines() or [""])[0]
+            raise StagewiseError(
+                f"model: given ids {list(tokens.shape)} it raised {type(error).__name__}: {told:.200}; "
+                "does it read so many tokens (max_length), and has it so many ids?"
+            ) from error
 
 
 def fast_half(device: torch.device, dtype: torch.dtype) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass, field
@@ -70,26 +71,43 @@ def load_model(
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, trust_remote_code=False
-        )
-        words = transformers.AutoTokenizer.from_pretrained(tokenizer or name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        told = " ".join(str(error).split())
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # whatever transformers, safetensors and their checks of types raise
         raise StagewiseError(
-            f"{where}: cannot be loaded: {told:.400}; only safetensors are read, pickled weights never "
+            f"{where}: cannot be loaded: {_line(error)}; only safetensors are read, pickled weights never "
             "(convert them with save_pretrained)"
         ) from error
+    if lost := sorted(told["missing_keys"]):
+        # Transformers fills them with random numbers and goes on.
+        raise StagewiseError(
+            f"{where}: holds no weights for {lost[0]} ({len(lost)} missing); give the whole checkpoint of a "
+            "model that config.json describes"
+        )
+    beside = tokenizer or name
+    try:
+        words = transformers.AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
+    except Exception as error:
+        raise StagewiseError(
+            f"{beside}: its tokenizer cannot be loaded: {_line(error)}; give a folder that holds one with "
+            "--tokenizer"
+        ) from error
     model = model.to(place).eval()
+    called = Path(name).resolve().name if Path(name).is_dir() else name
     used = next(model.parameters()).dtype
     warnings = ()
     if used in (torch.bfloat16, torch.float16) and not fast_half(place, used):
         warnings = (
-            f"{name}: {str(used).removeprefix('torch.')} has no fast path on this machine's {place.type}: "
+            f"{called}: {str(used).removeprefix('torch.')} has no fast path on this machine's {place.type}: "
             "slower than float32 (--dtype float32) and less exact",
         )
-    called = Path(name).resolve().name if Path(name).is_dir() else name
     return LoadedModel(called, model, words, warnings)
+
+
+def _line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()):.400}".rstrip(".")
 
 
 def _device(name: str | None) -> torch.device:
@@ -125,7 +143,9 @@ def tokenizer_digest(tokenizer: Any) -> str:
     """SHA-256 of what a tokenizer does, as far as it tells."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "to_str"):
-        text = backend.to_str()
+        # A call switches truncation and padding on and off; neither says how text is cut into tokens.
+        told = {"truncation": None, "padding": None}
+        text = json.dumps(json.loads(backend.to_str()) | told, sort_keys=True)
     elif hasattr(tokenizer, "get_vocab"):
         text = repr(sorted(tokenizer.get_vocab().items()))
     else:

@@ -14,7 +14,7 @@ from evalsuite.requests import Requests
 MIN_PREFIX = 8  # tokens common to all requests from which a cache of them pays
 _MASK = 2**25  # entries of one batch's mask
 _LOGITS = 2**25  # entries of one batch's logits
-_NARROW = 0.8  # share of a batch's width below which a row starts a new one
+_NARROW = 0.9  # share of a batch's width below which a row starts a new one
 
 Array = NDArray[np.int64]
 

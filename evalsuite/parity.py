@@ -11,6 +11,7 @@ import torch
 from evalsuite.engine import Engine, Mode
 from evalsuite.packing import Batch, Plan, pack
 from evalsuite.requests import Requests
+from scaling.errors import StagewiseError
 
 _ITEMS = 4
 _TOKENS = 8192  # of the sample, each request read alone
@@ -28,7 +29,7 @@ class Parity:
         refused: why each faster one does not, by mode.
         difference: largest difference of a log-probability from the plain one, in nats.
         tolerance: what rounding explains, in nats, for a log-probability near zero.
-        longest: tokens of the longest request it was shown with.
+        longest: tokens of the longest request it was shown with. weights: of the model then.
         branched, prefixed: whether some answers shared a row, and whether a common beginning was cached.
     """
 
@@ -39,12 +40,18 @@ class Parity:
     longest: int
     branched: bool = False
     prefixed: bool = False
+    weights: tuple = field(default=(), repr=False)
 
-    def covers(self, plan: Plan, longest: int) -> bool:
-        """Whether what was shown holds for a plan: no request is longer, no way to share rows is new."""
+    def covers(self, plan: Plan, longest: int, weights: tuple) -> bool:
+        """Whether what was shown holds: the same weights, no longer request, no new way to share rows.
+
+        A model at the start of training may hide what it does with a mask: residual branches that start at
+        zero let no token see another.
+        """
         branched = any(batch.branched for batch in plan.batches)
         return (
-            longest <= self.longest
+            weights == self.weights
+            and longest <= self.longest
             and (self.branched or not branched)
             and (self.prefixed or not len(plan.prefix))
         )
@@ -62,6 +69,7 @@ class Parity:
 def check(
     engine: Engine,
     requests: Requests,
+    lay: Callable[[Requests, Mode], Plan],
     logprobs: Callable[[Plan, Mode], np.ndarray],
     *,
     modes: list[Mode] | None = None,
@@ -75,46 +83,60 @@ def check(
 
     Args:
         engine: the model. requests: what will be asked.
+        lay: lays out requests for a mode, as they will be.
         logprobs: runs a plan in a mode and returns the log-probability of each scored token of its batches.
         modes: to try, in that order; all that the model's signature allows where absent.
 
     Returns:
         The verdict; the plain mode where nothing else agrees.
+
+    Raises:
+        StagewiseError: a model whose answer to one request depends on others, or on padding behind it.
     """
     sample = _sample(requests)
     reference = _per_request(sample, pack(sample, budget=1, branching=False), Mode(), logprobs)
-    again = _per_request(sample, pack(sample, budget=_TOKENS, branching=False), Mode(), logprobs)
+    again = _per_request(sample, lay(sample, Mode()), Mode(), logprobs)
     rounding = _ROUNDING.get(engine.dtype, 0.1)
     if engine.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest":
         rounding = max(rounding, 2e-3)  # TensorFloat-32
-    scale = 1 + np.abs(reference)
-    noise = float(np.max(np.abs(again - reference) / scale, initial=0.0))
+    # A model may be broken on some item; that is told when it is scored, and says nothing of a mode.
+    sound = np.isfinite(reference) & np.isfinite(again)
+    scale = np.where(sound, 1 + np.abs(reference), 1.0)
+    noise = float(np.max(np.abs(again - reference) / scale, initial=0.0, where=sound))
+    if noise > _NOISE * rounding:
+        raise StagewiseError(
+            f"model: a log-probability changes by {noise:.2g} nats (of 1 + its size) when its request stands in "
+            "a batch with others and padding behind it; valid is a causal model whose rows do not see each "
+            "other. To score it a request at a time: Scorer(..., budget=1, modes=[Mode()])"
+        )
     allowed = max(rounding, _NOISE * noise)
     refused: dict[Mode, str] = {}
-    longest = max(map(len, requests.inputs))
+    longest = requests.longest
     for mode in modes if modes is not None else engine.modes:
         try:
-            plan = pack(sample, budget=_TOKENS, branching=mode.packed, cached=mode.cached)
+            plan = lay(sample, mode)
             found = _per_request(sample, plan, mode, logprobs)
-            gap = np.abs(found - reference)
-            worst = float(np.max(gap, initial=0.0))
-            if not np.all(gap <= allowed * scale):  # also where one is not a number and the other is
-                refused[mode] = f"a log-probability differs by {worst:.2g} nats"
-                continue
             leak = _leak(plan, mode, logprobs) if mode.packed else 0.0
-            if not leak <= min(rounding, 1e-6) * float(scale.max()):
-                refused[mode] = f"an answer changes by {leak:.2g} nats when another one does"
-                continue
-        except (
-            Exception
-        ) as error:  # whatever a foreign model raises when it is called in a way it does not know
-            told = str(error).strip().splitlines() or [""]
-            refused[mode] = f"{type(error).__name__}: {told[0]:.120}"
+        except Exception as error:  # whatever a foreign model raises when called in a way it does not know
+            told = (str(error).strip().splitlines() or [""])[0]
+            named = "" if isinstance(error, StagewiseError) else f"{type(error).__name__}: "
+            refused[mode] = f"{named}{told:.160}"
             continue
-        branched = any(batch.branched for batch in plan.batches)
-        return Parity(mode, refused, worst, allowed, longest, branched, len(plan.prefix) > 0)
-    worst = float(np.max(np.abs(again - reference), initial=0.0))
-    return Parity(Mode(), refused, worst, allowed, longest)
+        same = np.isfinite(found) == np.isfinite(reference)
+        with np.errstate(invalid="ignore"):
+            gap = np.where(same, np.where(sound, np.abs(found - reference), 0.0), np.inf)
+        if not np.all(gap <= allowed * scale):
+            refused[mode] = f"a log-probability differs by {gap.max():.2g} nats"
+        elif not leak <= min(rounding, 1e-6) * float(scale.max()):
+            refused[mode] = f"an answer changes by {leak:.2g} nats when another one does"
+        else:
+            branched = any(batch.branched for batch in plan.batches)
+            prefixed = len(plan.prefix) > 0
+            return Parity(
+                mode, refused, float(gap.max()), allowed, longest, branched, prefixed, engine.weights
+            )
+    worst = float(np.max(np.abs(again - reference), initial=0.0, where=sound))
+    return Parity(Mode(), refused, worst, allowed, longest, weights=engine.weights)
 
 
 def _sample(requests: Requests) -> Requests:
@@ -164,7 +186,8 @@ def _leak(plan: Plan, mode: Mode, logprobs: Callable[[Plan, Mode], np.ndarray]) 
         kept.append(_on_the_way(batch, row, place, last))
     before, after = logprobs(plan, mode), logprobs(replace(plan, batches=tuple(changed)), mode)
     same = np.concatenate(kept)
-    return float(np.max(np.abs(after[same] - before[same]), initial=0.0))
+    sound = np.isfinite(before[same]) & np.isfinite(after[same])
+    return float(np.max(np.abs(after[same] - before[same]), initial=0.0, where=sound))
 
 
 def _on_the_way(batch: Batch, row: np.ndarray, place: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -53,6 +53,10 @@ class Ranks:
             mine = start + self.rank
             yield batches[min(mine, len(batches) - 1)], mine < len(batches)
 
+    def wait(self) -> None:
+        """Until every rank is here."""
+        self.sum(np.zeros(1))
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sum over the ranks, on every rank."""
         if self.size == 1:

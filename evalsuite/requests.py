@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,23 @@ class Requests:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    @property
+    @classmethod
+    def joined(cls, parts: Sequence[Requests]) -> Requests:
+        """Several as one; their items stay apart."""
+        starts = np.cumsum([0, *(int(part.owner[-1]) + 1 for part in parts)])
+        owner = [part.owner + start for part, start in zip(parts, starts, strict=False)]
+        return cls(
+            [ids for part in parts for ids in part.inputs], [ids for part in parts for ids in part.targets],
+            np.concatenate(owner), np.concatenate([part.truncated for part in parts]),
+            max(part.max_length for part in parts),
+        )  # fmt: skip
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest request; 0 where nothing is asked."""
+        return max(map(len, self.inputs), default=0)
+
+    @cached_property
     def largest_token(self) -> int:
         """The largest id that occurs."""
         return max(int(max(a.max(), b.max())) for a, b in zip(self.inputs, self.targets, strict=True))

@@ -69,19 +69,31 @@ class Wanted(Named):
     role: Literal["scored", "held out", "asked"] = "asked"
 
 
+class Row(Entry):
+    """One figure that lm-eval computed."""
+
+    metric: Text
+    score: float
+    stderr: float | None
+    n_items: int | None
+
+
 class Done(Wanted):
     """A task that was scored.
 
     Attributes:
-        digest: of the items asked and their prompt. file: of the likelihoods, within the folder.
-        examples: solved ones before each item. answered: items. truncated: of them with context cut off at the left. chance: of a guesser.
+        digest: of the items asked and their prompt. file: of the likelihoods, within the folder; None where
+            there are none. rows: figures of lm-eval, for its tasks.
+        examples: solved ones before each item. answered: items. truncated: of them with context cut off at
+            the left. chance: of a guesser.
         surface: accuracy of the best guess by the surface of the choices on these items. beaten: whether the
             model's accuracy is above that by two standard errors. baselines: what its publisher states.
         mode: how the model was run. seconds: of scoring.
     """
 
     digest: Digest
-    file: Text
+    file: Text | None
+    rows: tuple[Row, ...] = Field(default=(), strict=False)
     examples: int = Field(ge=0)
     answered: Count
     truncated: int
@@ -167,7 +179,8 @@ class Results:
         """
         path = Path(folder)
         if not (path / MANIFEST).is_file():
-            if path.is_dir() and any(path.iterdir()):
+            # What a killed run or a file manager hides there is nobody's result.
+            if path.is_dir() and any(not one.name.startswith(".") for one in path.iterdir()):
                 raise StagewiseError(f"{path}: holds other files; give an empty or a new folder")
             return cls(path, manifest)
         there = cls.open(path)
@@ -178,34 +191,47 @@ class Results:
                 key = next(key for key in {**was, **now} if was.get(key) != now.get(key))
                 name, was, now = f"{name}.{key}", was.get(key), now.get(key)
             raise StagewiseError(
-                f"{path}: holds results of something else: {name} was {was!r}, is {now!r}; "
+                f"{path}: holds results of something else: {name} was {_brief(was)}, is {_brief(now)}; "
                 "give another folder, or delete this one"
             )
         return cls(path, manifest.model_copy(update={"tasks": there.manifest.tasks}))
 
-    def add(self, done: Done, likelihoods: Likelihoods) -> Results:
+    def start(self) -> Results:
+        """Write the manifest first of all, so that a run killed at any time is taken up again."""
+        return self._with()
+
+    def add(self, done: Done, likelihoods: Likelihoods | None) -> Results:
         """Write the likelihoods of a task, then the manifest that names them."""
-        with replacing(self.folder / done.file) as part:
-            likelihoods.to_frame().to_parquet(part, index=False, compression="zstd")
-        kept = tuple(one for one in self.manifest.tasks if one.key != done.key)
-        self._read[done.file] = likelihoods
+        if likelihoods is not None and done.file is not None:
+            with replacing(self.folder / done.file) as part:
+                likelihoods.to_frame().to_parquet(part, index=False, compression="zstd")
+            self._read[done.file] = likelihoods
+        # A table holds a task once at each number of examples, by whatever metric it was asked for.
+        where = (done.task, done.examples)
+        kept = tuple(one for one in self.manifest.tasks if (one.task, one.examples) != where)
         return self._with(tasks=(*kept, done))
 
     def end(self, wanted: tuple[Wanted, ...], missing: tuple[Missing, ...]) -> Results:
         """Write the manifest in the order asked, and the score rows."""
         order = {one.key: i for i, one in enumerate(wanted)}
-        tasks = sorted(self.manifest.tasks, key=lambda one: order.get(one.key, len(order)))
+        lost = {one.key for one in missing}  # an older result is of other items
+        kept = [one for one in self.manifest.tasks if one.key not in lost]
+        tasks = sorted(kept, key=lambda one: order.get(one.key, len(order)))
         ended = self._with(tasks=tuple(tasks), missing=missing)
         if tasks:
             ended.table().write(self.folder / SCORES)
+        else:
+            (self.folder / SCORES).unlink(missing_ok=True)
         return ended
 
     def likelihoods(self, done: Done) -> Likelihoods:
         """Those of one task.
 
         Raises:
-            StagewiseError: the file is gone or is not what was written.
+            StagewiseError: there are none, the file is gone, or it is not what was written.
         """
+        if done.file is None:
+            raise StagewiseError(f"task {done.task}: has figures of lm-eval alone, not its items")
         if done.file not in self._read:
             path = self.folder / done.file
             try:
@@ -219,15 +245,21 @@ class Results:
 
     def all(self) -> dict:
         """The likelihoods of every task, by (task, metric, shots) as they were asked for."""
-        return {done.key: self.likelihoods(done) for done in self.manifest.tasks}
+        return {done.key: self.likelihoods(done) for done in self.manifest.tasks if done.file is not None}
 
     def table(self) -> ScoreTable:
         """A score table of every metric of every task."""
-        frames = [summarise(self.likelihoods(done)).to_frame() for done in self.manifest.tasks]
-        frame = pd.concat(frames, ignore_index=True)
+        frame = pd.concat(map(self.scores, self.manifest.tasks), ignore_index=True)
         identity = self.manifest.identity.model_dump()
         identity["family"] = identity["family"] or identity["model"]
         return ScoreTable.from_frame(frame.assign(**identity), where=str(self.folder))
+
+    def scores(self, done: Done) -> pd.DataFrame:
+        """One row per metric of a task: task, metric, shots, score, stderr, n_items."""
+        if not done.rows:
+            return summarise(self.likelihoods(done)).to_frame()
+        frame = pd.DataFrame([row.model_dump() for row in done.rows])
+        return frame.assign(task=done.task, shots=done.examples)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows of the score table."""
@@ -242,6 +274,14 @@ class Results:
             text = json.dumps(made.manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
             part.write_text(text + "\n", encoding="utf-8")
         return made
+
+
+def _brief(value: object) -> str:
+    """A value of a manifest in a message."""
+    if isinstance(value, dict):
+        return str(value.get("stage", value))
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 else "none" if value is None else repr(value)
 
 
 def item_file(task: str, shots: int | None) -> str:

@@ -6,11 +6,14 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.loading import model_digest, tokenizer_digest
 from evalsuite.registry import Registry
+from evalsuite.requests import TaskRequests
 from evalsuite.results import (
     Done,
     Identity,
@@ -26,10 +29,11 @@ from evalsuite.scorer import Scorer
 from evalsuite.suite import HeldOut, Suite
 from evalsuite.suite import Task as SuiteTask
 from evalsuite.surface import above_surface, surface
-from evalsuite.tasks import Task
+from evalsuite.tasks import LM_EVAL, Task
 from scaling.errors import StagewiseError, UsageError
 
 Progress = Callable[[int, int, str], None]
+_GOLD = ("bpb", "bpb_bytes", "gold_ce_loss")  # metrics of the right answer alone
 
 
 def wanted_of(suite: Suite, *, held_out: bool = False) -> tuple[Wanted, ...]:
@@ -92,62 +96,113 @@ def run(
     """
     if not wanted:
         raise UsageError("run: no task to score; give a suite, or name tasks")
-    assert scorer.ranks is not None and scorer.max_length is not None
+    assert scorer.ranks is not None
     writes = scorer.ranks.rank == 0
+    settings = {"gold_only": gold_only, "at_hand": at_hand, "seed": registry.seed}
+    results = Results.begin(folder, _manifest(wanted, scorer, identity, suite, settings))
+    scorer.ranks.wait()  # all have looked into the folder before one writes
+    if writes:
+        results = results.start()
+    jobs, missing = _jobs(wanted, results, registry, scorer)
+    with suppress(StagewiseError):  # told again by the task that it is of
+        scorer.check([job.asked for job in jobs if job.asked is not None])
+    by_harness = _harness(scorer, include)
+    total, before = sum(job.size for job in jobs), 0
+    for job in jobs:
+
+        def step(done: int, of: int, start=before, job=job) -> None:
+            if progress:
+                progress(start + round(job.size * done / max(of, 1)), total, job.wanted.task)
+
+        started = time.perf_counter()
+        made: list[tuple[Done, Likelihoods | None]] = []
+        try:
+            if job.task is None or job.asked is None:
+                made = by_harness(job.wanted)
+            else:
+                found = scorer.score(job.asked, progress=step)
+                made = [(_done(job.wanted, job.task, found, scorer), found)]
+        except StagewiseError as error:
+            missing.append(_missing(job.wanted, error))
+        seconds = round((time.perf_counter() - started) / max(len(made), 1), 3)
+        for done, likelihoods in made if writes else ():
+            results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
+        before += job.size
+    return results.end(tuple(wanted), tuple(missing)) if writes else results
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A task to score; one of lm-eval has no requests yet. `size`: tokens to read."""
+
+    wanted: Wanted
+    task: Task | None = None
+    asked: TaskRequests | None = None
+    size: int = 0
+
+
+def _jobs(
+    wanted: Sequence[Wanted], results: Results, registry: Registry, scorer: Scorer
+) -> tuple[list[_Job], list[Missing]]:
+    """What is left to do, tokenised, and what cannot be done."""
+    jobs: list[_Job] = []
+    missing: list[Missing] = []
+    settings = results.manifest.settings
+    known = {one.key: one for one in results.manifest.tasks}
+    for one in wanted:
+        try:
+            if one.task.startswith(LM_EVAL):
+                jobs += [] if one.key in known else [_Job(one)]
+                continue
+            task = _chosen(registry.task(one.task), one, bool(settings["at_hand"]))
+            if (done := known.get(one.key)) is not None and done.digest == task.digest:
+                continue
+            gold_only = bool(settings["gold_only"]) and one.metric in _GOLD
+            asked = scorer.prepare(task, one.shots, gold_only=gold_only)
+            jobs.append(_Job(one, task, asked, sum(map(len, asked.requests.inputs))))
+        except StagewiseError as error:
+            missing.append(_missing(one, error))
+    return jobs, missing
+
+
+def _missing(one: Wanted, error: StagewiseError) -> Missing:
+    return Missing(**one.model_dump(), why=" ".join(str(error).split()))
+
+
+def _harness(scorer: Scorer, include: Iterable[str]) -> Callable[[Wanted], list]:
+    """Tasks of lm-eval; it is loaded, and looks for its tasks, once, when the first is asked for."""
+    held: list = []
+
+    def by_harness(one: Wanted) -> list[tuple[Done, Likelihoods | None]]:
+        from evalsuite.harness import by_lm_eval
+        from evalsuite.lm_tasks import HarnessTasks
+
+        if not held:
+            held.append(HarnessTasks(tuple(include)))
+        return list(by_lm_eval(one, scorer, held[0]))
+
+    return by_harness
+
+
+def _manifest(
+    wanted: Sequence[Wanted], scorer: Scorer, identity: Identity, suite: Suite | None, settings: dict
+) -> Manifest:
+    """What the results are of, before there are any."""
+    assert scorer.max_length is not None
+    model = scorer.engine.inner
     reference = suite and SuiteRef(
         stage=str(suite.stage), digest=suite.digest, tasks=len(suite.tasks),
         held_out=any(one.role == "held out" for one in wanted),
     )  # fmt: skip
-    params = float(sum(p.numel() for p in scorer.engine.inner.parameters()))
-    manifest = Manifest(
+    params = identity.params or float(sum(p.numel() for p in model.parameters()))
+    return Manifest(
         suite=reference,
         model=ModelRef(
-            digest=model_digest(scorer.engine.inner), tokenizer=tokenizer_digest(scorer.encoder.tokenizer),
+            digest=model_digest(model), tokenizer=tokenizer_digest(scorer.encoder.tokenizer),
             dtype=str(scorer.engine.dtype).removeprefix("torch."), max_length=scorer.max_length,
         ),
-        identity=identity.model_copy(update={"params": identity.params or params}),
-        settings={"gold_only": gold_only, "at_hand": at_hand, "seed": registry.seed},
-        versions=_versions(),
+        identity=identity.model_copy(update={"params": params}), settings=settings, versions=_versions(),
     )  # fmt: skip
-    results = Results.begin(folder, manifest)
-    known = {one.key: one for one in results.manifest.tasks}
-    missing: list[Missing] = []
-    prepared = []
-    for one in wanted:
-        try:
-            if one.task.startswith("lm_eval:"):
-                prepared.append((one, None, None, 0))
-                continue
-            task = _chosen(registry.task(one.task), one, at_hand)
-            if (done := known.get(one.key)) is not None and done.digest == task.digest:
-                continue
-            only = gold_only and one.metric in ("bpb", "bpb_bytes", "gold_ce_loss")
-            asked = scorer.prepare(task, one.shots, gold_only=only)
-            prepared.append((one, task, asked, sum(map(len, asked.requests.inputs))))
-        except StagewiseError as error:
-            missing.append(Missing(**one.model_dump(), why=" ".join(str(error).split())))
-    total, before = sum(size for *_, size in prepared), 0
-    for one, task, asked, size in prepared:
-
-        def step(done: int, of: int, start=before, size=size, name=one.task) -> None:
-            if progress:
-                progress(start + round(size * done / max(of, 1)), total, name)
-
-        started = time.perf_counter()
-        try:
-            if task is None or asked is None:
-                done, found = _by_lm_eval(one, scorer, include)
-            else:
-                found = scorer.score(asked, progress=step)
-                done = _done(one, task, found, scorer)
-        except StagewiseError as error:
-            missing.append(Missing(**one.model_dump(), why=" ".join(str(error).split())))
-        else:
-            seconds = round(time.perf_counter() - started, 3)
-            if writes:
-                results = results.add(done.model_copy(update={"seconds": seconds}), found)
-        before += size
-    return results.end(tuple(wanted), tuple(missing)) if writes else results
 
 
 def _chosen(task: Task, one: Wanted, at_hand: bool) -> Task:
@@ -161,7 +216,8 @@ def _chosen(task: Task, one: Wanted, at_hand: bool) -> Task:
 def _done(one: Wanted, task: Task, found: Likelihoods, scorer: Scorer) -> Done:
     guess = beaten = None
     if found.chosen.all() and not task.free:
-        against = above_surface(found, surface(task.items), one.metric if one.metric[:3] == "acc" else "acc")
+        right = one.metric if one.metric in ("acc_norm", "acc_bytes") else "acc"
+        against = above_surface(found, surface(task.items), right)
         guess, beaten = float(against.against.a), bool(against.above)
     return Done(
         **one.model_dump(), digest=task.digest, file=item_file(one.task, one.shots),
@@ -170,10 +226,6 @@ def _done(one: Wanted, task: Task, found: Likelihoods, scorer: Scorer) -> Done:
         baselines={name: value for name, value in task.baselines.items() if name.startswith("ngram")},
         mode=str(scorer.parity.mode) if scorer.parity else "", seconds=0.0,
     )  # fmt: skip
-
-
-def _by_lm_eval(one: Wanted, scorer: Scorer, include: Iterable[str]) -> tuple[Done, Likelihoods]:
-    raise StagewiseError(f"task {one.task}: not yet")
 
 
 def _versions() -> dict[str, str]:

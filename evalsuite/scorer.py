@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from evalsuite.requests import Requests, TaskRequests
 from evalsuite.tasks import Task
 from scaling.errors import StagewiseError, UsageError
 
-_BUDGET = {"cpu": 2048, "cuda": 65536}
+_BUDGET = {"cpu": 1024, "cuda": 65536}
 _FALLBACK_LENGTH = 2048  # lm-eval's, for a model that does not say how much it can read
 _JOINED = 1024  # tokens of a row of several items, where there is no cache for what they share
 
@@ -70,8 +70,10 @@ class Scorer:
             told = f"autocast to {self.autocast}: has no fast path on this {where}; float32 is faster"
             warnings.warn(told, RuntimeWarning, stacklevel=3)
         self.encoder = self.tokenizer if isinstance(self.tokenizer, Encoder) else Encoder(self.tokenizer)
-        self.max_length = self.max_length or self.engine.max_length or _FALLBACK_LENGTH
-        self.budget = self.budget or _BUDGET.get(self.engine.device.type, 4096)
+        if self.max_length is None:
+            self.max_length = self.engine.max_length or _FALLBACK_LENGTH
+        if self.budget is None:
+            self.budget = _BUDGET.get(self.engine.device.type, 4096)
         if self.max_length < 1 or self.budget < 1:
             raise UsageError(
                 f"max_length and budget: got {self.max_length} and {self.budget}, valid is 1 or more"
@@ -102,6 +104,18 @@ class Scorer:
             )
         return asked
 
+    def check(self, asked: Sequence[TaskRequests]) -> None:
+        """Try the fast ways on the hardest requests of several tasks at once, before they are scored.
+
+        Without this the first task is checked, and every later one that asks for more than was shown.
+
+        Args:
+            asked: of `prepare`; nothing is done for none.
+        """
+        if any(len(one.requests) for one in asked):
+            with self.engine.evaluating():
+                self._verify(Requests.joined([one.requests for one in asked]))
+
     def score(
         self, asked: TaskRequests | Task, *, progress: Callable[[int, int], None] | None = None
     ) -> Likelihoods:
@@ -120,7 +134,7 @@ class Scorer:
         ll, greedy = self.loglikelihoods(asked.requests, progress=progress)
         blank, owner = asked.blank, asked.requests.owner
         if not np.isfinite(ll).all():
-            item = blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]]
+            item = str(blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]])
             raise StagewiseError(
                 f"task {blank.task}, item {item!r}: got a log-likelihood of {ll[~np.isfinite(ll)][0]}, valid "
                 "is a finite number; the model's weights or activations are broken (NaN or infinite logits)"
@@ -137,11 +151,19 @@ class Scorer:
         Args:
             requests: what is asked. progress: called with tokens done and tokens in all.
         """
-        assert self.ranks is not None
+        assert self.ranks is not None and self.max_length is not None
+        if not len(requests):
+            return np.zeros(0), np.zeros(0, dtype=bool)
+        if requests.longest > self.max_length:
+            raise StagewiseError(
+                f"requests: the longest has {requests.longest:,} tokens, valid is up to {self.max_length:,} for "
+                "this model; prepare them with its own scorer"
+            )
         with self.engine.evaluating():
-            mode, plan = self._trusted(requests)
+            mode = self._verify(requests)
+            plan = self._plan(requests, mode)
             ll, missed = np.zeros(len(requests)), np.zeros(len(requests))
-            done = 0
+            done = len(plan.prefix)
             past = self.engine.begin(plan.prefix)
             for batch, counts in self.ranks.share(plan.batches):
                 part = self._run(batch, mode, past, len(plan.prefix))
@@ -154,23 +176,21 @@ class Scorer:
         ll, missed = self.ranks.sum(ll), self.ranks.sum(missed)
         return ll, missed == 0
 
-    def _trusted(self, requests: Requests) -> tuple[Mode, Plan]:
-        """The fastest mode that has been checked for such requests, and their plan in it."""
+    def _verify(self, requests: Requests) -> Mode:
+        """The fastest mode that has been checked for such requests."""
         modes = self.modes if self.modes is not None else self.engine.modes
         if (before := self.parity) is not None:
-            plan = self._plan(requests, before.mode)
-            longest = max(map(len, requests.inputs))
-            if before.covers(plan, longest):
-                return before.mode, plan
+            if before.covers(self._plan(requests, before.mode), requests.longest, self.engine.weights):
+                return before.mode
             modes = modes[modes.index(before.mode) :] if before.mode in modes else []
-        found = check(self.engine, requests, self._flat, modes=modes)
-        if before is not None:
+        found = check(self.engine, requests, self._plan, self._flat, modes=modes)
+        if before is not None and before.weights == found.weights:
             found = replace(
                 found, refused=before.refused | found.refused, longest=max(before.longest, found.longest),
                 branched=before.branched or found.branched, prefixed=before.prefixed or found.prefixed,
             )  # fmt: skip
         self.parity = found
-        return found.mode, self._plan(requests, found.mode)
+        return found.mode
 
     def _plan(self, requests: Requests, mode: Mode) -> Plan:
         vocabulary = self.engine.vocabulary or 1

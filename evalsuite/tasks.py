@@ -15,10 +15,14 @@ from evalsuite.items import Item, read_items, told
 from scaling.errors import StagewiseError, UsageError
 from scaling.tasks import TaskInfo, find_alias, known_tasks, task_info
 
+LM_EVAL = "lm_eval:"  # before the name of a task that lm-eval brings
 # Whose names a file of items may bear; what one publication calls a task says nothing of the items in a file.
 _HARNESSES = ("lm-eval-0.4", "lm-eval-0.3")
 _TEXTS = ("target_delimiter", "fewshot_prefix", "family", "licence", "note", "unsafe")
-_NUMBERS = ("chance", "fewshot_shots")
+_NUMBERS = {
+    "chance": lambda value: isinstance(value, int | float) and type(value) is not bool and 0 <= value <= 1,
+    "fewshot_shots": lambda value: type(value) is int and value >= 0,
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Task:
         """
         items = self.items
         if ids is not None:
+            ids = list(ids)
             there = {item.id: item for item in items}
             # Per-item results of other harnesses number the items.
             there |= {str(i): item for i, item in enumerate(items) if str(i) not in there}
@@ -115,7 +120,14 @@ class Task:
                     f"task {self.name}: has no item {lost[0]!r} ({len(lost)} missing); its items are named "
                     f"like {items[0].id!r}; build the suite again with the items at hand"
                 )
-            return replace(self, items=tuple(there[name] for name in ids))
+            chosen = tuple(there[name] for name in ids)
+            if len({item.id for item in chosen}) != len(chosen) or not chosen:
+                twice = next((item.id for i, item in enumerate(chosen) if item in chosen[:i]), None)
+                raise StagewiseError(
+                    f"task {self.name}: {f'item {twice!r} named twice' if chosen else 'no item named'}, valid is "
+                    "each item once and one at least; build the suite again with the items at hand"
+                )
+            return replace(self, items=chosen)
         if count is None or count == len(items):
             return self
         if not 1 <= count <= len(items):
@@ -216,11 +228,10 @@ def read_task(path: str | os.PathLike[str]) -> Task:
     path = Path(path)
     if not path.is_file():
         raise StagewiseError(f"{path}: no such file; give the JSONL file of a task")
-    folder = TaskFolder.open(path.parent)
-    name = next((name for name, file in folder.files.items() if file.name == path.name), None)
-    if name is None:
+    if path.suffix != ".jsonl":  # no task of its folder, so that nothing in there stands for it
         return _task(path.stem, path, read_items(path), {})
-    return folder.task(name)
+    folder = TaskFolder.open(path.parent)
+    return folder.task(next(name for name, file in folder.files.items() if file.name == path.name))
 
 
 def _task(name: str, path: Path, items: tuple[Item, ...], entry: Mapping[str, Any]) -> Task:
@@ -259,7 +270,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         raise StagewiseError(f"{path}: not JSON ({error}); correct it, or take it away") from error
     valid = (
         f"valid is a list of objects with the text task, texts {', '.join(_TEXTS)} "
-        f"and numbers {', '.join(_NUMBERS)} where known"
+        f"and numbers {', '.join(_NUMBERS)} (0 to 1, and a whole one) where known, each task once"
     )
     if not isinstance(entries, list):
         raise StagewiseError(f"{path}: got {type(entries).__name__}, {valid}")
@@ -267,9 +278,11 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(entry, dict) or not isinstance(entry.get("task"), str):
             raise StagewiseError(f"{path}: entry {number}: got {entry!r:.60}, {valid}")
         wrong = [name for name in _TEXTS if not isinstance(entry.get(name, ""), str)]
-        wrong += [name for name in _NUMBERS if not isinstance(entry.get(name, 0), int | float)]
+        wrong += [name for name, number in _NUMBERS.items() if not number(entry.get(name, 0))]
         if wrong:
             raise StagewiseError(f"{path}: entry {number}: {wrong[0]}: got {entry[wrong[0]]!r:.60}, {valid}")
+        if any(entry["task"] == before["task"] for before in entries[: number - 1]):
+            raise StagewiseError(f"{path}: entry {number}: task {entry['task']!r} stands above already, {valid}")
     return {entry["task"]: entry for entry in entries}
 
 
