@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsuite.cli_run import compare, export, run, score, tasks
-from evalsuite.display import print_json, print_table, show
+from evalsuite.cli_results import compare, export, score
+from evalsuite.cli_run import run, tasks
+from evalsuite.display import print_json, print_table, say, show
 from scaling.errors import OutOfDate, StagewiseError, UsageError
 from scaling.progress import progress_bar
 
@@ -47,12 +48,12 @@ def main() -> None:
     try:
         app()
     except StagewiseError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             where = error.filename2 or error.filename or "a file"
-            _say(f"{where}: {error.strerror or error}; give a path that can be used")
+            say(f"{where}: {error.strerror or error}; give a path that can be used")
             sys.exit(1)
         # The reader of our output (head, less) has left; Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -170,7 +171,7 @@ def build_command(
         return
     if output is not None:
         built.suite.write(output, command)
-        _say(f"{output}: written")
+        say(f"{output}: written")
     if as_json:
         print_json(built.suite)
     elif output is not None:
@@ -193,7 +194,7 @@ def show_command(
     text = _suite_text(suite)
     found = Suite.parse(text, str(suite))
     if why := edited(text):
-        _say(f"warning: {suite}: {why}; build it again, or find out with `evalsuite build ... --check`")
+        say(f"warning: {suite}: {why}; build it again, or find out with `evalsuite build ... --check`")
     if as_json:
         print_json(found)
     else:
@@ -292,24 +293,20 @@ def _check(path: str, text: str, fresh: Suite, command: str, as_json: bool) -> N
         for name in now
         if then.get(name) != now.get(name)
     ]
-    _say(f"{path}: follows from the scores" + (f" ({'; '.join(other)})" if other else ""))
+    say(f"{path}: follows from the scores" + (f" ({'; '.join(other)})" if other else ""))
 
 
 def _tell(audit, table: ScoreTable, path: Path | None) -> None:
     for omission in table.omissions[:6]:
-        _say(f"left out: {omission.count:,} x {omission.what} ({omission.where})")
+        say(f"left out: {omission.count:,} x {omission.what} ({omission.where})")
     if len(table.omissions) > 6:
-        _say(f"... and {len(table.omissions) - 6} more kinds of omission")
+        say(f"... and {len(table.omissions) - 6} more kinds of omission")
     counts = audit["decision"].value_counts()
     told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("kept", "held-out", "dropped"))
-    _say(
+    say(
         f"{table}: {len(audit)} candidates, {told}"
         + (f"; audit in {path}" if path else "; --audit lists them")
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

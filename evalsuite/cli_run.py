@@ -1,9 +1,8 @@
-"""Commands that score models: `evalsuite tasks`, `run`, `score`, `compare` and `export`."""
+"""Commands that score models: `evalsuite tasks` and `run`."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsuite.display import print_json, print_table
+from evalsuite.display import cell, print_json, print_table, records, say
 from scaling.errors import StagewiseError, UsageError
 from scaling.progress import progress_bar
 
@@ -33,12 +32,6 @@ class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
-
-
-class Target(StrEnum):
-    """What a suite is exported for."""
-
-    lm_eval = "lm-eval"
 
 
 def tasks(
@@ -63,13 +56,11 @@ def tasks(
         raise UsageError("tasks: --add or --remove, one at a time")
     if remove is not None:
         unregister(remove)
-        _say(f"{remove}: no longer registered")
+        say(f"{remove}: no longer registered")
         return
     if add is not None:
         found = register(add)
-        _say(
-            f"{add}: registered, {len(found)} tasks, {sum(len(one.items) for one in found.values()):,} items"
-        )
+        say(f"{add}: registered, {len(found)} tasks, {sum(len(one.items) for one in found.values()):,} items")
         return
     registry = Registry.open(folders or (), seed=seed)
     rows = []
@@ -91,7 +82,7 @@ def tasks(
         print_json({"tasks": rows})
         return
     head = ("task", "capability", "answers", "items", "chance", "shots", "from", "problem")
-    print_table(head, [tuple(_cell(row.get(name)) for name in head) for row in rows])
+    print_table(head, [tuple(cell(row.get(name)) for name in head) for row in rows])
 
 
 def run(
@@ -154,14 +145,14 @@ def run(
     for option, value in (("--tokens", tokens), ("--flops", flops)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"{option} {value:g}: valid is a positive number")
-    _known(metric)
+    known_metric(metric)
     registry = Registry.open(folders or (), seed=seed)
     found = None
     if suite is not None:
         text = read_text(suite, "suite")
         found = Suite.parse(text, str(suite))
         if why := edited(text):
-            _say(f"warning: {suite}: {why}")
+            say(f"warning: {suite}: {why}")
     _needs_torch()
     from evalsuite.loading import load_model
     from evalsuite.run import run as run_tasks
@@ -178,7 +169,7 @@ def run(
     with _ranks(device):
         loaded = load_model(model, tokenizer=tokenizer, dtype=dtype.value, device=device)
         for line in loaded.warnings:
-            _say(f"warning: {line}")
+            say(f"warning: {line}")
         scorer = Scorer(loaded.model, loaded.tokenizer, max_length=max_length, budget=batch_tokens)
         identity = Identity(
             model=name or loaded.name, family=family, step=step, tokens=tokens, flops=flops, variant=variant
@@ -191,125 +182,15 @@ def run(
     if int(os.environ.get("RANK", 0)):
         return
     if scorer.parity is not None:
-        _say(f"{loaded.name}: {scorer.parity.words}")
+        say(f"{loaded.name}: run as {scorer.parity.words}")
     _tell(results, as_json)
     _finish(results)
-
-
-def score(
-    results: Annotated[Path, typer.Argument(help="Folder that `evalsuite run` wrote.")],
-    suite: Annotated[Path, typer.Argument(help="The suite that was run.")],
-    as_json: Json = False,
-) -> None:
-    """The weighted headline of a suite, with its interval; a partial suite has none.
-
-    Example: [bold]evalsuite score results/ suites/mid.yaml[/bold]
-    """
-    from evalsuite.headline import headline
-    from evalsuite.suite import Suite
-
-    found, wanted = _of_suite(results, suite)
-    assert isinstance(wanted, Suite)
-    line = headline(wanted, found.all())
-    _print(line.to_frame(), line.tasks, as_json, "parts", "tasks")
-
-
-def compare(
-    a: Annotated[Path, typer.Argument(help="Results of one model.")],
-    b: Annotated[Path, typer.Argument(help="Results of another, on the same items.")],
-    metric: Annotated[
-        str | None, typer.Option(help="One metric for all tasks; the suite's own where absent.")
-    ] = None,
-    suite: Annotated[Path | None, typer.Option(help="Compare the headlines too.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Is model B better than A, and on which tasks? Paired tests, corrected for their number.
-
-    Example: [bold]evalsuite compare results/step-1000 results/step-2000[/bold]
-    """
-    from evalsuite.comparison import compare as compare_tasks
-    from evalsuite.results import Results
-
-    first, second = Results.open(a), Results.open(b)
-    sides = [
-        {(done.task, done.examples): one.likelihoods(done) for done in one.manifest.tasks}
-        for one in (first, second)
-    ]
-    metrics = metric or {(done.task, done.examples): done.metric for done in first.manifest.tasks}
-    found = compare_tasks(sides[0], sides[1], metrics)
-    for where, lost in ((b, found.only_a), (a, found.only_b)):
-        for name, count in lost:
-            _say(f"{where}: holds no {name}" + ("" if count is None else f" at {count} shots"))
-    rest = None
-    if suite is not None:
-        from evalsuite.headline import headline_difference
-
-        one, wanted = _of_suite(a, suite)
-        rest = headline_difference(wanted, one.all(), _of_suite(b, suite)[0].all()).to_frame()
-    _print(found.to_frame(), rest, as_json, "tasks", "headline")
-
-
-def export(
-    suite: Annotated[Path, typer.Argument(help="A suite file.")],
-    folder: Annotated[Path, typer.Argument(help="Where to write.")],
-    to: Annotated[Target, typer.Option(help="The harness.")] = Target.lm_eval,
-    folders: Folders = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="What the suite keeps aside, too.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of generated items.")] = 0,
-) -> None:
-    """Write a suite as tasks that the plain lm_eval command runs.
-
-    lm-eval shows a plain mean for each task; the suite's weights stand under `metadata`.
-
-    Example: [bold]evalsuite export suites/mid.yaml exported/ --to lm-eval[/bold]
-    """
-    from evalsuite.export import export_lm_eval
-    from evalsuite.registry import Registry
-    from evalsuite.suite import Suite
-
-    found, registry = Suite.read(suite), Registry.open(folders or (), seed=seed)
-    named = (*found.tasks, *(found.held_out if held_out else ()))
-    there = registry.names()
-    tasks = {one.task: registry.task(one.task) for one in named if one.task in there}
-    for path in export_lm_eval(found, tasks, folder, held_out=held_out):
-        print(path)
-
-
-def _known(metric: str | None) -> None:
-    """Refuse a metric that scored items cannot give, before anything is scored."""
-    if metric is None:
-        return
-    from evalsuite.measures import METRICS
-
-    if metric not in METRICS:
-        raise UsageError(f"--metric {metric!r}: valid are {', '.join(METRICS)}")
 
 
 def _names(pattern: str, registry) -> tuple[str, ...]:
     from evalsuite.tasks import LM_EVAL
 
     return (pattern,) if pattern.startswith(LM_EVAL) else registry.matching(pattern)
-
-
-def _of_suite(folder: Path, path: Path):
-    """Results, after a look whether they are of this suite; and the suite."""
-    from evalsuite.results import Results
-    from evalsuite.suite import Suite
-
-    found, suite = Results.open(folder), Suite.read(path)
-    of = found.manifest.suite
-    if of is None or of.digest != suite.digest:
-        was = "tasks by name" if of is None else f"another suite ({of.stage}, {of.digest[:12]})"
-        raise StagewiseError(
-            f"{folder}: holds results of {was}, not of {path} ({suite.digest[:12]}); run this suite: "
-            f"evalsuite run {path} --model ... -o DIR"
-        )
-    if found.manifest.missing and any(one.role == "scored" for one in found.manifest.missing):
-        lost = [f"  {one.task}: {one.why}" for one in found.manifest.missing if one.role == "scored"]
-        raise StagewiseError(
-            "\n".join([f"{folder}: {len(lost)} task(s) of the suite missing: no headline", *lost])
-        )
-    return found, suite
 
 
 @contextmanager
@@ -342,56 +223,41 @@ def _tell(results: Results, as_json: bool) -> None:
     manifest = results.manifest
     if as_json:
         scores = results.table().frame if manifest.tasks else None
-        rows = [] if scores is None else _plain(scores)
+        rows = [] if scores is None else records(scores)
         print_json({"manifest": manifest.model_dump(mode="json"), "scores": rows})
         return
     rows = []
     for done in manifest.tasks:
         found = results.scores(done).set_index("metric")[["score", "stderr"]].to_dict("index")
         name = done.metric if done.metric in found else next(iter(found))
-        shown, beaten = found[name], None if done.beaten is None else "yes" if done.beaten else "no"
-        cells = {
-            "task": done.task, "shots": done.examples, "metric": name, "score": shown["score"],
-            "+-": shown["stderr"], "bpb": found.get("bpb", {}).get("score"), "chance": done.chance or None,
-            "surface": done.surface, "above it": beaten, "items": done.answered,
-            "cut": done.truncated or None, "s": done.seconds,
-        }  # fmt: skip
-        rows.append(cells)
+        right = name if name in ("acc", "acc_norm", "acc_bytes") else "acc"
+        rows.append(
+            {
+                "task": done.task, "shots": done.examples, "items": done.answered, "metric": name,
+                "score": found[name]["score"], "stderr": found[name]["stderr"],
+                "bpb": found.get("bpb", {}).get("score"), "acc": found.get(right, {}).get("score"),
+                "chance": done.chance or None, "surface": done.surface,
+                "above surface": None if done.beaten is None else "yes" if done.beaten else "no",
+                "truncated": done.truncated or None, "seconds": done.seconds,
+            }
+        )  # fmt: skip
     if rows:
-        print_table(tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
+        print_table(tuple(rows[0]), [tuple(map(cell, row.values())) for row in rows])
 
 
 def _finish(results: Results) -> None:
     missing = results.manifest.missing
-    _say(f"{results.folder}: {len(results.manifest.tasks)} task(s) scored, {len(missing)} missing")
+    say(f"{results.folder}: {len(results.manifest.tasks)} task(s) scored, {len(missing)} missing")
     if missing:
-        raise StagewiseError("\n".join(["missing:", *(f"  {one.task}: {one.why}" for one in missing)]))
+        lines = [one.why if one.task in one.why else f"{one.task}: {one.why}" for one in missing]
+        raise StagewiseError("\n  ".join(["missing:", *lines]))
 
 
-def _print(first, second, as_json: bool, name: str, other: str) -> None:
-    """Two frames, one after the other, or as JSON."""
-    if as_json:
-        print_json({name: _plain(first), **({} if second is None else {other: _plain(second)})})
+def known_metric(metric: str | None) -> None:
+    """Refuse a metric that scored items cannot give, before anything is scored."""
+    if metric is None:
         return
-    for frame in (first, second):
-        if frame is not None:
-            rows = [tuple(map(_cell, row)) for row in frame.itertuples(index=False)]
-            print_table(tuple(map(str, frame.columns)), rows)
+    from evalsuite.measures import METRICS
 
-
-def _plain(frame) -> list[dict]:
-    import json
-
-    return json.loads(frame.to_json(orient="records", double_precision=15))
-
-
-def _cell(value) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if value is None or str(value) in ("nan", "<NA>"):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    if metric not in METRICS:
+        raise UsageError(f"--metric {metric!r}: valid are {', '.join(METRICS)}")

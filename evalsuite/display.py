@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from evalsuite.findings import DecisionLine, QualityLine
     from evalsuite.suite import Suite
 
@@ -127,3 +129,37 @@ def print_json(data: Suite | dict) -> None:
     """Print a suite or plain data as JSON."""
     plain = data if isinstance(data, dict) else data.model_dump(mode="json", by_alias=True)
     print(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+def print_frames(frames: dict[str, DataFrame | None], as_json: bool) -> None:
+    """Print frames one after the other, or as JSON under their names; None is left out."""
+    there = {name: frame for name, frame in frames.items() if frame is not None}
+    if as_json:
+        print_json({name: records(frame) for name, frame in there.items()})
+        return
+    for frame in there.values():
+        rows = [tuple(map(cell, row)) for row in frame.itertuples(index=False)]
+        print_table(tuple(map(str, frame.columns)), rows)
+
+
+def records(frame: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as plain data; None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [
+        {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
+        for row in plain.to_dict("records")
+    ]
+
+
+def cell(value: Any) -> str:
+    """A value in a table: four digits, nothing for what is missing."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if value is None or str(value) in ("nan", "<NA>"):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def say(text: str) -> None:
+    """A message, on stderr."""
+    print(text, file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import random
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -164,19 +165,26 @@ class Engine:
         if mode.head == "all" or self.head is None:
             return _scored(batch, [_logits(self._call(tokens, **extra)).flatten(0, 1)[places]])
         hidden: list[Tensor] = []
+        given: list[Tensor] = []
 
         def before_head(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             kept = args[0].flatten(0, 1)[places]
             hidden.append(kept)
             return (kept[None] if mode.head == "scored" else kept[None, :1], *args[1:])
 
-        handle = self.head.register_forward_pre_hook(before_head)
+        handles = [
+            self.head.register_forward_pre_hook(before_head),
+            self.head.register_forward_hook(lambda _, args, out: given.append(out)),
+        ]
         try:
-            logits = _logits(self._call(tokens, **extra))[0]
+            logits = _logits(self._call(tokens, **extra))
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         if mode.head == "scored":
-            return _scored(batch, [logits])
+            return _scored(batch, [logits[0]])
+        if logits.shape != given[0].shape or not torch.equal(logits.float(), given[0].float()):
+            raise StagewiseError("model: changes logits after its head")
         size = max(1, _CHUNK[device.type == "cuda"] // logits.shape[-1])
         return _scored(batch, map(self.head, hidden[0].split(size)))
 
@@ -200,13 +208,25 @@ class Engine:
 
 
 def fast_half(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a machine computes in bfloat16 or float16 faster than in float32."""
+    """Whether a machine multiplies matrices faster in bfloat16 or float16 than in float32.
+
+    Graphics cards say so; on a processor, where support does not mean speed, it is tried (milliseconds).
+    """
     if device.type == "cuda":
         return dtype == torch.float16 or torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or dtype != torch.bfloat16:
-        return device.type != "cpu"
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
+    if device.type != "cpu":
+        return True
+
+    def seconds(kind: torch.dtype) -> float:
+        a, b = (torch.ones(512, 512, dtype=kind) for _ in range(2))
+        spent = []
+        for _ in range(4):
+            start = time.perf_counter()
+            a @ b
+            spent.append(time.perf_counter() - start)
+        return min(spent)
+
+    return seconds(dtype) < seconds(torch.float32)
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, nn.Module]:

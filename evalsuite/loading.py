@@ -111,16 +111,15 @@ def _line(error: Exception) -> str:
 
 
 def _device(name: str | None) -> torch.device:
+    rank = int(os.environ.get("LOCAL_RANK", 0))
     if name is None:
-        rank = int(os.environ.get("LOCAL_RANK", 0))
-        return torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda", rank) if name == "cuda" else torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r}: {str(error).splitlines()[0]}; valid is cpu, or cuda:0 ..."
-        ) from error
+        told = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r}: {told:.120}; valid are cpu, cuda, cuda:0 ...") from error
     return device
 
 

@@ -13,11 +13,57 @@ from evalsuite.packing import Batch, Plan, pack
 from evalsuite.requests import Requests
 from scaling.errors import StagewiseError
 
+Lay = Callable[[Requests, Mode], Plan]
+Run = Callable[[Plan, Mode], np.ndarray]
+
 _ITEMS = 4
 _TOKENS = 8192  # of the sample, each request read alone
 # Largest difference of one log-probability that rounding explains, per nat of its size, by type.
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
+_TENSOR_FLOAT = 2e-3  # float32 products on a GPU that may round their factors
 _NOISE = 8.0  # times what another batch size alone changes
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model was shown.
+
+    Attributes:
+        longest: tokens of the longest request. widest: places of the widest row.
+        branched, prefixed: whether answers shared a row, and whether a common beginning was cached.
+        weights: of the model then. One at the start of training may hide what it does with a mask: residual
+            branches that start at zero let no token see another.
+    """
+
+    longest: int
+    widest: int = 0
+    branched: bool = False
+    prefixed: bool = False
+    weights: tuple = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, plan: Plan, longest: int, weights: tuple) -> Shown:
+        """What a plan shows."""
+        widest = max((batch.tokens.shape[1] for batch in plan.batches), default=0)
+        branched = any(batch.branched for batch in plan.batches)
+        return cls(longest, widest, branched, len(plan.prefix) > 0, weights)
+
+    def covers(self, other: Shown) -> bool:
+        """Whether the other has nothing new."""
+        return (
+            self.weights == other.weights and self.longest >= other.longest
+            and self.widest >= other.widest and self.branched >= other.branched
+            and self.prefixed >= other.prefixed
+        )  # fmt: skip
+
+    def also(self, other: Shown) -> Shown:
+        """Both, where the weights are the same; else the other."""
+        if self.weights != other.weights:
+            return other
+        return Shown(
+            max(self.longest, other.longest), max(self.widest, other.widest), self.branched or other.branched,
+            self.prefixed or other.prefixed, self.weights,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,41 +71,22 @@ class Parity:
     """Which mode a model can be trusted with, and why not a faster one.
 
     Attributes:
-        mode: the fastest that agrees.
-        refused: why each faster one does not, by mode.
+        mode: the fastest that agrees. refused: why each faster one does not, by mode.
         difference: largest difference of a log-probability from the plain one, in nats.
         tolerance: what rounding explains, in nats, for a log-probability near zero.
-        longest: tokens of the longest request it was shown with. weights: of the model then.
-        branched, prefixed: whether some answers shared a row, and whether a common beginning was cached.
+        shown: what it is known from.
     """
 
     mode: Mode
     refused: dict[Mode, str] = field(repr=False)
     difference: float
     tolerance: float
-    longest: int
-    branched: bool = False
-    prefixed: bool = False
-    weights: tuple = field(default=(), repr=False)
-
-    def covers(self, plan: Plan, longest: int, weights: tuple) -> bool:
-        """Whether what was shown holds: the same weights, no longer request, no new way to share rows.
-
-        A model at the start of training may hide what it does with a mask: residual branches that start at
-        zero let no token see another.
-        """
-        branched = any(batch.branched for batch in plan.batches)
-        return (
-            weights == self.weights
-            and longest <= self.longest
-            and (self.branched or not branched)
-            and (self.prefixed or not len(plan.prefix))
-        )
+    shown: Shown
 
     @property
     def words(self) -> str:
         """The verdict as one line."""
-        line = f"{self.mode}: within {self.difference:.1e} nats of the plain run of the same requests"
+        line = f"{self.mode}: checked against the plain run, {self.difference:.1e} nats apart at most"
         if not self.refused:
             return line
         why = "; ".join(f"{mode}: {reason}" for mode, reason in self.refused.items())
@@ -67,24 +94,20 @@ class Parity:
 
 
 def check(
-    engine: Engine,
-    requests: Requests,
-    lay: Callable[[Requests, Mode], Plan],
-    logprobs: Callable[[Plan, Mode], np.ndarray],
-    *,
-    modes: list[Mode] | None = None,
+    engine: Engine, requests: Requests, lay: Lay, run: Run, *, modes: list[Mode] | None = None
 ) -> Parity:
     """Try every mode on a sample of the requests, the fastest first.
 
-    The sample holds the longest item, the one with most answers, and a few between. Two things are asked of a
-    mode. Agreement: every log-probability within rounding of the plain run, in which each request is a row of
-    its own without mask. Independence: with the tokens of all other answers changed, the log-probabilities of
-    one answer stay as they are; that is exact whatever type the model computes in.
+    The sample holds the longest item, the one with most answers, a few between, and the items of the widest
+    row. Two things are asked of a mode. Agreement: every log-probability within rounding of the plain run, in
+    which each request is a row of its own without mask. Independence: with the tokens of all other answers
+    changed, the log-probabilities of one answer stay as they are; that is exact whatever type the model
+    computes in.
 
     Args:
         engine: the model. requests: what will be asked.
         lay: lays out requests for a mode, as they will be.
-        logprobs: runs a plan in a mode and returns the log-probability of each scored token of its batches.
+        run: the log-probability of each scored token of the batches of a plan, in a mode.
         modes: to try, in that order; all that the model's signature allows where absent.
 
     Returns:
@@ -93,53 +116,85 @@ def check(
     Raises:
         StagewiseError: a model whose answer to one request depends on others, or on padding behind it.
     """
-    sample = _sample(requests)
-    reference = _per_request(sample, pack(sample, budget=1, branching=False), Mode(), logprobs)
-    again = _per_request(sample, lay(sample, Mode()), Mode(), logprobs)
+    sample = _Part.of(requests.take(_sample(requests)), run)
     rounding = _ROUNDING.get(engine.dtype, 0.1)
     if engine.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest":
-        rounding = max(rounding, 2e-3)  # TensorFloat-32
-    # A model may be broken on some item; that is told when it is scored, and says nothing of a mode.
-    sound = np.isfinite(reference) & np.isfinite(again)
-    scale = np.where(sound, 1 + np.abs(reference), 1.0)
-    noise = float(np.max(np.abs(again - reference) / scale, initial=0.0, where=sound))
+        rounding = max(rounding, _TENSOR_FLOAT)
+    plain = lay(sample.requests, Mode())
+    noise = float(np.max(sample.gap(plain, Mode(), run) / sample.scale, initial=0.0))
     if noise > _NOISE * rounding:
         raise StagewiseError(
-            f"model: a log-probability changes by {noise:.2g} nats (of 1 + its size) when its request stands in "
-            "a batch with others and padding behind it; valid is a causal model whose rows do not see each "
-            "other. To score it a request at a time: Scorer(..., budget=1, modes=[Mode()])"
+            f"model: a log-probability changes by {noise:.2g} nats (of 1 + its size) when its request stands "
+            "in a batch with others and padding behind it; valid is a causal model whose rows do not see "
+            "each other. To score it a request at a time: Scorer(..., budget=1, modes=[Mode()])"
         )
     allowed = max(rounding, _NOISE * noise)
     refused: dict[Mode, str] = {}
-    longest = requests.longest
+    parts = {_sample(requests): sample}
     for mode in modes if modes is not None else engine.modes:
+        worst, shown = 0.0, Shown(requests.longest, weights=engine.weights)
         try:
-            plan = lay(sample, mode)
-            found = _per_request(sample, plan, mode, logprobs)
-            leak = _leak(plan, mode, logprobs) if mode.packed else 0.0
+            chosen = [_sample(requests)]
+            if mode.packed:
+                chosen.append(_widest(requests, lay(requests, mode)))
+            for index in dict.fromkeys(chosen):
+                part = parts[index] = parts.get(index) or _Part.of(requests.take(index), run)
+                plan = lay(part.requests, mode)
+                gap = part.gap(plan, mode, run)
+                leak = _leak(plan, mode, run) if mode.packed else 0.0
+                if not np.all(gap <= allowed * part.scale):
+                    refused[mode] = f"a log-probability differs by {gap.max():.2g} nats"
+                elif not leak <= min(rounding, 1e-6) * float(part.scale.max()):
+                    refused[mode] = f"an answer changes by {leak:.2g} nats when another one does"
+                worst = max(worst, float(gap.max(initial=0.0)))
+                shown = shown.also(Shown.of(plan, requests.longest, shown.weights))
         except Exception as error:  # whatever a foreign model raises when called in a way it does not know
             told = (str(error).strip().splitlines() or [""])[0]
             named = "" if isinstance(error, StagewiseError) else f"{type(error).__name__}: "
             refused[mode] = f"{named}{told:.160}"
-            continue
-        same = np.isfinite(found) == np.isfinite(reference)
+        if mode not in refused:
+            return Parity(mode, refused, worst, allowed, shown)
+    return Parity(Mode(), refused, noise, allowed, Shown.of(plain, requests.longest, engine.weights))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some requests, and what the plain run says of them.
+
+    Attributes:
+        requests: the part. plain: log-probability of each of their tokens, in the order of the requests.
+        scale: 1 + its size, by which rounding grows.
+    """
+
+    requests: Requests
+    plain: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, requests: Requests, run: Run) -> _Part:
+        plan = pack(requests, budget=1, branching=False)
+        plain = run(plan, Mode())[_order(plan)]
+        return cls(requests, plain, np.where(np.isfinite(plain), 1 + np.abs(plain), 1.0))
+
+    def gap(self, plan: Plan, mode: Mode, run: Run) -> np.ndarray:
+        """How far the log-probabilities in a mode are from the plain ones.
+
+        A model may be broken on some item; that is told when it is scored, and says nothing of a mode that
+        is broken on it too.
+        """
+        found = run(plan, mode)[_order(plan)]
+        same = np.isfinite(found) == np.isfinite(self.plain)
         with np.errstate(invalid="ignore"):
-            gap = np.where(same, np.where(sound, np.abs(found - reference), 0.0), np.inf)
-        if not np.all(gap <= allowed * scale):
-            refused[mode] = f"a log-probability differs by {gap.max():.2g} nats"
-        elif not leak <= min(rounding, 1e-6) * float(scale.max()):
-            refused[mode] = f"an answer changes by {leak:.2g} nats when another one does"
-        else:
-            branched = any(batch.branched for batch in plan.batches)
-            prefixed = len(plan.prefix) > 0
-            return Parity(
-                mode, refused, float(gap.max()), allowed, longest, branched, prefixed, engine.weights
-            )
-    worst = float(np.max(np.abs(again - reference), initial=0.0, where=sound))
-    return Parity(Mode(), refused, worst, allowed, longest, weights=engine.weights)
+            gap = np.where(np.isfinite(self.plain), np.abs(found - self.plain), 0.0)
+        return np.where(same, gap, np.inf)
 
 
-def _sample(requests: Requests) -> Requests:
+def _order(plan: Plan) -> np.ndarray:
+    """Scored tokens of the batches in the order of the requests; those of a request stand in order."""
+    return np.argsort(np.concatenate([batch.request for batch in plan.batches]), kind="stable")
+
+
+def _sample(requests: Requests) -> tuple[int, ...]:
     """A few items, whole, in at most so many tokens unless one item alone has more."""
     lengths = np.array([len(ids) for ids in requests.inputs])
     owners, first, count = np.unique(requests.owner, return_index=True, return_counts=True)
@@ -153,23 +208,19 @@ def _sample(requests: Requests) -> Requests:
         if not chosen or total + size <= _TOKENS:
             chosen.append(i)
             total += size
-    keep = np.flatnonzero(np.isin(requests.owner, owners[chosen]))
-    return replace(
-        requests, inputs=[requests.inputs[i] for i in keep], targets=[requests.targets[i] for i in keep],
-        owner=requests.owner[keep], truncated=requests.truncated[keep], plans={},
-    )  # fmt: skip
+    return tuple(np.flatnonzero(np.isin(requests.owner, owners[chosen])).tolist())
 
 
-def _per_request(
-    sample: Requests, plan: Plan, mode: Mode, logprobs: Callable[[Plan, Mode], np.ndarray]
-) -> np.ndarray:
-    """Log-probabilities in the order of the requests and their tokens."""
-    request = np.concatenate([batch.request for batch in plan.batches])
-    # Tokens of one request stand together and in order; sorting by request must leave them so.
-    return logprobs(plan, mode)[np.argsort(request, kind="stable")]
+def _widest(requests: Requests, plan: Plan) -> tuple[int, ...]:
+    """The requests of the widest row of a plan, with all others of their items."""
+    batch = max(plan.batches, key=lambda one: one.tokens.shape[1])
+    row = batch.places[batch.pick] // batch.tokens.shape[1]
+    # The first row is the longest one of its batch.
+    owners = requests.owner[np.unique(batch.request[row == 0])]
+    return tuple(np.flatnonzero(np.isin(requests.owner, owners)).tolist())
 
 
-def _leak(plan: Plan, mode: Mode, logprobs: Callable[[Plan, Mode], np.ndarray]) -> float:
+def _leak(plan: Plan, mode: Mode, run: Run) -> float:
     """How far the answers at the end of each row move when what they must not see is changed."""
     changed, kept = [], []
     for batch in plan.batches:
@@ -184,7 +235,7 @@ def _leak(plan: Plan, mode: Mode, logprobs: Callable[[Plan, Mode], np.ndarray]) 
             tokens[i, ~seen] = np.where(tokens[i, ~seen] == tokens[i, leaf], tokens[i, 0], tokens[i, leaf])
         changed.append(replace(batch, tokens=tokens))
         kept.append(_on_the_way(batch, row, place, last))
-    before, after = logprobs(plan, mode), logprobs(replace(plan, batches=tuple(changed)), mode)
+    before, after = run(plan, mode), run(replace(plan, batches=tuple(changed)), mode)
     same = np.concatenate(kept)
     sound = np.isfinite(before[same]) & np.isfinite(after[same])
     return float(np.max(np.abs(after[same] - before[same]), initial=0.0, where=sound))

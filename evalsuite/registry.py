@@ -74,7 +74,7 @@ class Registry:
         found = tuple(name for name in self.names() if fnmatchcase(name, pattern))
         if found:
             return found
-        near = difflib.get_close_matches(pattern, self.names(), 3) or self.names()[:3]
+        near = difflib.get_close_matches(pattern, self.names(), 3)
         raise UsageError(
             f"task {pattern!r}: not among {len(self.names())} tasks; near it are {', '.join(near)}; "
             "`evalsuite tasks` lists all, `evalsuite tasks --add DIR` adds a folder"
@@ -140,6 +140,8 @@ def register(folder: str | os.PathLike[str]) -> dict[str, Task]:
     """
     path = Path(folder).resolve()
     found = TaskFolder.open(path).all()
+    if both := sorted(set(skill_names()) & set(found)):
+        raise UsageError(f"{path}: task {both[0]} is one that the project generates; rename its file")
     others = [one for one in registered() if one != path]
     for other in others:
         both = sorted(set(TaskFolder.open(other).files) & set(found)) if other.is_dir() else []

@@ -53,6 +53,14 @@ class Requests:
             max(part.max_length for part in parts),
         )  # fmt: skip
 
+    def take(self, index: Sequence[int]) -> Requests:
+        """Some of them, in ascending order."""
+        keep = np.asarray(index, dtype=np.int64)
+        return Requests(
+            [self.inputs[i] for i in keep], [self.targets[i] for i in keep], self.owner[keep],
+            self.truncated[keep], self.max_length,
+        )  # fmt: skip
+
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest request; 0 where nothing is asked."""

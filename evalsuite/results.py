@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from scaling.errors import StagewiseError
 from scaling.files import replacing
 from scaling.scores import ScoreTable
 
+_LONG = 150  # characters of a task's name in a file's
 MANIFEST, SCORES, ITEMS = "manifest.json", "scores.parquet", "items"
 CONVENTION = (
     "ll: natural log of p(answer | context), summed over tokens; the blank before an answer belongs to it. "
@@ -58,7 +60,6 @@ class SuiteRef(Entry):
     stage: str
     digest: Digest
     tasks: int
-    held_out: bool
 
 
 class Wanted(Named):
@@ -224,6 +225,10 @@ class Results:
             (self.folder / SCORES).unlink(missing_ok=True)
         return ended
 
+    def holds(self, done: Done) -> bool:
+        """Whether the likelihoods of a task are still there."""
+        return done.file is None or (self.folder / done.file).is_file()
+
     def likelihoods(self, done: Done) -> Likelihoods:
         """Those of one task.
 
@@ -291,4 +296,7 @@ def item_file(task: str, shots: int | None) -> str:
         >>> item_file("lm_eval:arc/easy", 5)
         'items/lm_eval%3Aarc%2Feasy@5.parquet'
     """
-    return f"{ITEMS}/{quote(task, safe='')}@{'' if shots is None else shots}.parquet"
+    name = quote(task, safe="")
+    if len(name) > _LONG:  # file systems take 255 bytes
+        name = f"{name[:_LONG]}-{hashlib.sha256(task.encode()).hexdigest()[:16]}"
+    return f"{ITEMS}/{name}@{'' if shots is None else shots}.parquet"

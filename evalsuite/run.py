@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.loading import model_digest, tokenizer_digest
+from evalsuite.measures import METRICS
 from evalsuite.registry import Registry
 from evalsuite.requests import TaskRequests
 from evalsuite.results import (
@@ -99,16 +100,18 @@ def run(
     assert scorer.ranks is not None
     writes = scorer.ranks.rank == 0
     settings = {"gold_only": gold_only, "at_hand": at_hand, "seed": registry.seed}
-    results = Results.begin(folder, _manifest(wanted, scorer, identity, suite, settings))
+    results = Results.begin(folder, _manifest(scorer, identity, suite, settings))
     scorer.ranks.wait()  # all have looked into the folder before one writes
     if writes:
         results = results.start()
     jobs, missing = _jobs(wanted, results, registry, scorer)
-    with suppress(StagewiseError):  # told again by the task that it is of
-        scorer.check([job.asked for job in jobs if job.asked is not None])
+    if not all(job.there for job in jobs):
+        with suppress(StagewiseError):  # told again by the task that it is of
+            # Tasks that are done take part: a run that was cut off goes on in the same mode.
+            scorer.check([job.asked for job in jobs if job.asked is not None])
     by_harness = _harness(scorer, include)
     total, before = sum(job.size for job in jobs), 0
-    for job in jobs:
+    for job in (one for one in jobs if not one.there):
 
         def step(done: int, of: int, start=before, job=job) -> None:
             if progress:
@@ -133,12 +136,13 @@ def run(
 
 @dataclass(frozen=True)
 class _Job:
-    """A task to score; one of lm-eval has no requests yet. `size`: tokens to read."""
+    """A task to score; one of lm-eval has no requests yet. `size`: tokens to read. `there`: scored already."""
 
     wanted: Wanted
     task: Task | None = None
     asked: TaskRequests | None = None
     size: int = 0
+    there: bool = False
 
 
 def _jobs(
@@ -154,12 +158,17 @@ def _jobs(
             if one.task.startswith(LM_EVAL):
                 jobs += [] if one.key in known else [_Job(one)]
                 continue
+            if one.metric not in METRICS:
+                raise StagewiseError(
+                    f"task {one.task}: {one.metric} cannot be told from the likelihoods of answers; valid are "
+                    f"{', '.join(METRICS)}, or a task of lm-eval ({LM_EVAL}NAME)"
+                )
             task = _chosen(registry.task(one.task), one, bool(settings["at_hand"]))
-            if (done := known.get(one.key)) is not None and done.digest == task.digest:
-                continue
             gold_only = bool(settings["gold_only"]) and one.metric in _GOLD
             asked = scorer.prepare(task, one.shots, gold_only=gold_only)
-            jobs.append(_Job(one, task, asked, sum(map(len, asked.requests.inputs))))
+            done = known.get(one.key)
+            there = done is not None and done.digest == task.digest and results.holds(done)
+            jobs.append(_Job(one, task, asked, 0 if there else sum(map(len, asked.requests.inputs)), there))
         except StagewiseError as error:
             missing.append(_missing(one, error))
     return jobs, missing
@@ -184,16 +193,11 @@ def _harness(scorer: Scorer, include: Iterable[str]) -> Callable[[Wanted], list]
     return by_harness
 
 
-def _manifest(
-    wanted: Sequence[Wanted], scorer: Scorer, identity: Identity, suite: Suite | None, settings: dict
-) -> Manifest:
+def _manifest(scorer: Scorer, identity: Identity, suite: Suite | None, settings: dict) -> Manifest:
     """What the results are of, before there are any."""
     assert scorer.max_length is not None
     model = scorer.engine.inner
-    reference = suite and SuiteRef(
-        stage=str(suite.stage), digest=suite.digest, tasks=len(suite.tasks),
-        held_out=any(one.role == "held out" for one in wanted),
-    )  # fmt: skip
+    reference = suite and SuiteRef(stage=str(suite.stage), digest=suite.digest, tasks=len(suite.tasks))
     params = identity.params or float(sum(p.numel() for p in model.parameters()))
     return Manifest(
         suite=reference,
@@ -207,10 +211,13 @@ def _manifest(
 
 def _chosen(task: Task, one: Wanted, at_hand: bool) -> Task:
     """The items of a task that are wanted."""
-    count = one.items
+    count, ids = one.items, one.item_ids
     if at_hand and count is not None:
         count = min(count, len(task.items))
-    return task.take(count, one.item_ids)
+    if at_hand and ids is not None:
+        there = {item.id for item in task.items} | {str(i) for i in range(len(task.items))}
+        ids = tuple(name for name in ids if name in there) or ids
+    return task.take(count, ids)
 
 
 def _done(one: Wanted, task: Task, found: Likelihoods, scorer: Scorer) -> Done:

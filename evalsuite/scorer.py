@@ -16,7 +16,7 @@ from evalsuite.encoding import Encoder
 from evalsuite.engine import Engine, Mode, Scored, fast_half
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.packing import Batch, Plan, pack
-from evalsuite.parity import Parity, check
+from evalsuite.parity import Parity, Shown, check
 from evalsuite.ranks import Ranks
 from evalsuite.requests import Requests, TaskRequests
 from evalsuite.tasks import Task
@@ -156,8 +156,8 @@ class Scorer:
             return np.zeros(0), np.zeros(0, dtype=bool)
         if requests.longest > self.max_length:
             raise StagewiseError(
-                f"requests: the longest has {requests.longest:,} tokens, valid is up to {self.max_length:,} for "
-                "this model; prepare them with its own scorer"
+                f"requests: the longest has {requests.longest:,} tokens, valid is up to {self.max_length:,} "
+                "for this model; prepare them with its own scorer"
             )
         with self.engine.evaluating():
             mode = self._verify(requests)
@@ -180,15 +180,15 @@ class Scorer:
         """The fastest mode that has been checked for such requests."""
         modes = self.modes if self.modes is not None else self.engine.modes
         if (before := self.parity) is not None:
-            if before.covers(self._plan(requests, before.mode), requests.longest, self.engine.weights):
+            plan = self._plan(requests, before.mode)
+            if before.shown.covers(Shown.of(plan, requests.longest, self.engine.weights)):
                 return before.mode
             modes = modes[modes.index(before.mode) :] if before.mode in modes else []
         found = check(self.engine, requests, self._plan, self._flat, modes=modes)
-        if before is not None and before.weights == found.weights:
+        if before is not None:
             found = replace(
-                found, refused=before.refused | found.refused, longest=max(before.longest, found.longest),
-                branched=before.branched or found.branched, prefixed=before.prefixed or found.prefixed,
-            )  # fmt: skip
+                found, refused=before.refused | found.refused, shown=before.shown.also(found.shown)
+            )
         self.parity = found
         return found.mode
 

@@ -94,9 +94,10 @@ class Task:
             return self.prefix
         if shots == 0:
             return ""
+        advice = "; or add examples to fewshot_prefix in its tasks.json" if ".jsonl" in self.origin else ""
         raise StagewiseError(
             f"task {self.name}: {shots} solved examples asked for, valid is "
-            f"{' or '.join(map(str, self.shots))}; or add examples to fewshot_prefix in its tasks.json"
+            f"{' or '.join(map(str, self.shots))}{advice}"
         )
 
     def take(self, count: int | None = None, ids: Iterable[str] | None = None) -> Task:
@@ -282,7 +283,9 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
         if wrong:
             raise StagewiseError(f"{path}: entry {number}: {wrong[0]}: got {entry[wrong[0]]!r:.60}, {valid}")
         if any(entry["task"] == before["task"] for before in entries[: number - 1]):
-            raise StagewiseError(f"{path}: entry {number}: task {entry['task']!r} stands above already, {valid}")
+            raise StagewiseError(
+                f"{path}: entry {number}: task {entry['task']!r} stands above already, {valid}"
+            )
     return {entry["task"]: entry for entry in entries}
 
 

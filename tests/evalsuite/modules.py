@@ -166,7 +166,18 @@ class RowWindow(Masked):
 
 
 class Breaks(Masked):
-    """Not a number wherever this id was read."""
+    """Not a number at the places of this id; others do not see it."""
+
+    token = 7
+
+    def hidden(
+        self, ids: Tensor, masks: list[Tensor | None] | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        return super().hidden(ids, masks, at).masked_fill((ids == self.token)[..., None], torch.nan)
+
+
+class Forbids(Masked):
+    """After its head, and only where this id was read, all ids are alike."""
 
     token = 7
 
@@ -174,7 +185,7 @@ class Breaks(Masked):
         self, ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
     ) -> Any:
         logits = super().forward(ids, attention_mask, position_ids)
-        return logits.masked_fill((ids == self.token)[..., None], torch.nan)
+        return logits.masked_fill((ids == self.token)[..., None], 0.0)
 
 
 class Noisy(Masked):

@@ -58,6 +58,11 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], Mode | None, float]] = {
         "FalconConfig", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "alibi": True},
         Mode(head="chunks"), 1e-7,
     ),
+    "gptj": ("GPTJConfig", {**GPT, "rotary_dim": 8}, FULL, 1e-7),
+    "mpt": (
+        "MptConfig", {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 256}, Mode(head="chunks"),
+        1e-7,
+    ),
     "mamba": ("MambaConfig", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}, None, 1e-6),
 }  # fmt: skip
 
@@ -336,7 +341,7 @@ def test_a_broken_call_leaves_no_hook_behind():
     engine = Engine(model)
     (batch, *_) = pack(questions(1), budget=4096).batches
     model.forward = None  # type: ignore[method-assign]
-    with pytest.raises(TypeError):
+    with pytest.raises(StagewiseError, match="it raised TypeError"):
         engine.run(batch, Mode(head="scored"))
     assert not model.head._forward_pre_hooks
 

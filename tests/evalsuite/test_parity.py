@@ -159,7 +159,7 @@ def test_the_verdict_in_words():
     scorer.loglikelihoods(CHOICE)
     assert scorer.parity is not None
     words = scorer.parity.words
-    assert words.startswith("head chunks: within ") and "NotImplementedError: no masks here" in words
+    assert words.startswith("head chunks: checked ") and "NotImplementedError: no masks here" in words
     assert "\n" not in words
     assert str(Mode()) == "plain" and str(Mode(True, True, "scored")) == "packed + cached + head scored"
 

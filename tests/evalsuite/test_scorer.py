@@ -18,7 +18,7 @@ from evalsuite.skills import skill, skill_names
 from evalsuite.tasks import Task
 from scaling.errors import StagewiseError, UsageError
 from scaling.tasks import TaskInfo
-from tests.evalsuite.modules import Breaks, Bytes, IgnoresMask, Masked, Toy, naive, one_thread  # noqa: F401
+from tests.evalsuite.modules import Breaks, Bytes, Forbids, IgnoresMask, Masked, Toy, naive, one_thread  # noqa: F401
 from tests.evalsuite.tiny import END, VOCABULARY, tiny_llama, tiny_tokenizer
 
 
@@ -195,9 +195,8 @@ BYTES = Task(
 )
 
 
-@pytest.mark.parametrize("kind", [Breaks])
-def test_logits_that_are_not_numbers_name_task_and_item(kind):
-    scorer = Scorer(kind(vocabulary=257), Bytes())
+def test_logits_that_are_not_numbers_name_task_and_item():
+    scorer = Scorer(Breaks(vocabulary=257), Bytes())
     with pytest.raises(
         StagewiseError, match=r"task bytes, item 'bell': got a log-likelihood of nan(.|\n)*NaN"
     ):
@@ -205,6 +204,18 @@ def test_logits_that_are_not_numbers_name_task_and_item(kind):
     # The next task is scored as if nothing had been.
     rest = replace(BYTES, items=tuple(item for item in BYTES.items if item.id != "bell"))
     assert np.isfinite(scorer.score(rest).ll).all()
+
+
+def test_a_change_after_the_head_that_no_sample_shows():
+    """The id after which the model changes its logits stands in one item of many."""
+    many = tuple(replace(item, id=f"{item.id}/{n}") for n in range(6) for item in BYTES.items[:-2])
+    task = replace(BYTES, items=(*many, *BYTES.items[-2:]))
+    toy = Forbids(vocabulary=257)
+    scorer = Scorer(toy, Bytes())
+    asked = scorer.prepare(task)
+    found = scorer.score(asked)
+    expected = naive(toy, asked.requests)[0]
+    np.testing.assert_allclose(found.ll[found.answered], expected, rtol=2e-6, atol=1e-5)
 
 
 def test_a_model_of_which_nothing_is_a_number():
