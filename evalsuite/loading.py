@@ -118,8 +118,9 @@ def _device(name: str | None) -> torch.device:
         device = torch.device("cuda", rank) if name == "cuda" else torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r}: {told:.120}; valid are cpu, cuda, cuda:0 ...") from error
+        raise UsageError(
+            f"device {name!r}: cannot be used here; valid is cpu, or cuda and cuda:N where there is one"
+        ) from error
     return device
 
 

@@ -122,7 +122,8 @@ def check(
         rounding = max(rounding, _TENSOR_FLOAT)
     plain = lay(sample.requests, Mode())
     noise = float(np.max(sample.gap(plain, Mode(), run) / sample.scale, initial=0.0))
-    if noise > _NOISE * rounding:
+    # Some models compute parts in float32 whatever their weights are.
+    if noise > _NOISE * max(rounding, _ROUNDING[torch.float32]):
         raise StagewiseError(
             f"model: a log-probability changes by {noise:.2g} nats (of 1 + its size) when its request stands "
             "in a batch with others and padding behind it; valid is a causal model whose rows do not see "

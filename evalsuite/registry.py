@@ -75,9 +75,10 @@ class Registry:
         if found:
             return found
         near = difflib.get_close_matches(pattern, self.names(), 3)
+        told = f"near it are {', '.join(near)}; " if near else ""
         raise UsageError(
-            f"task {pattern!r}: not among {len(self.names())} tasks; near it are {', '.join(near)}; "
-            "`evalsuite tasks` lists all, `evalsuite tasks --add DIR` adds a folder"
+            f"task {pattern!r}: not among {len(self.names())} tasks; {told}`evalsuite tasks` lists all, "
+            "`evalsuite tasks --add DIR` adds a folder"
         )
 
     def task(self, name: str) -> Task:

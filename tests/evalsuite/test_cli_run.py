@@ -206,9 +206,9 @@ def test_the_score_table_goes_back_into_scaling(home, tmp_path):
 def test_the_first_time_and_the_second(call, tmp_path, monkeypatch):
     args = ("run", "--task", "s?ms", "--task", "colour[s]", *SCORE, "-o", tmp_path / "r")
     code, out, err = call(*args)
-    assert code == 0 and out.splitlines()[0].split()[:4] == ["task", "shots", "metric", "score"]
+    assert code == 0 and out.splitlines()[0].split()[:4] == ["task", "shots", "items", "metric"]
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["sums", "colours"]
-    assert err.splitlines()[-1].endswith("scored, 0 missing") and "within" in err.splitlines()[0]
+    assert err.splitlines()[-1].endswith("scored, 0 missing") and "checked against the plain run" in err.splitlines()[0]
     monkeypatch.setattr(Scorer, "score", None)  # a second evaluation would fail
     again, table, err = call(*args)
     assert (again, table) == (0, out) and len(err.splitlines()) == 1
@@ -262,8 +262,8 @@ def test_a_partial_suite(call, home, tmp_path):
     assert code == 1 and row(out, "sums") and "colours" not in out
     assert "1 task(s) scored, 2 missing" in err
     assert (
-        "colours: task colours: 100 items asked for, 12 at hand" in err
-        and "nowhere: task 'nowhere': not" in err
+        "task colours: 100 items asked for, 12 at hand" in err
+        and "task 'nowhere': not" in err
     )
     code, out, err = call("score", tmp_path / "r", tmp_path / "s.yaml")
     assert (code, out) == (1, "") and "2 task(s) of the suite missing: no headline" in err
@@ -329,7 +329,7 @@ def test_a_suite_cannot_name_anything_but_tasks(call, home, tmp_path):
     code, out, err = call("run", tmp_path / "s.yaml", *SCORE, "-o", tmp_path / "in" / "r")
     assert code == 1 and row(out, "sums") and "49" not in err
     for name in odd:
-        assert f"  {name}: task {name!r}:" in err
+        assert f"  task {name!r}: " in err
     assert sorted(home.rglob("*")) == before
     made = {str(path.relative_to(tmp_path / "in")) for path in (tmp_path / "in").rglob("*.*")}
     assert made == {"r/manifest.json", "r/scores.parquet", "r/items/sums@0.parquet"}

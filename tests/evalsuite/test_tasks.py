@@ -164,7 +164,7 @@ def test_a_prompt_has_the_examples_there_are():
         ):
             task.prompt(shots)
     assert made().prompt(None) == made().prompt(0) == ""
-    with pytest.raises(StagewiseError, match="valid is 0$"):
+    with pytest.raises(StagewiseError, match=r"valid is 0$"):
         made().prompt(5)
 
 
