@@ -14,6 +14,7 @@ from evalsuite.requests import Requests
 MIN_PREFIX = 8  # tokens common to all requests from which a cache of them pays
 _MASK = 2**25  # entries of one batch's mask
 _LOGITS = 2**25  # entries of one batch's logits
+_CACHED = 16  # tokens of cache a batch may hold for each it reads
 _NARROW = 0.9  # share of a batch's width below which a row starts a new one
 
 Array = NDArray[np.int64]
@@ -251,6 +252,7 @@ def _batched(rows: Sequence[Row], budget: int, start: int, vocabulary: int) -> I
         count = len(part) + 1
         full = (
             count * width > budget
+            or count * start > _CACHED * budget
             # Padding costs as tokens do; a call costs as a few hundred.
             or (len(row.tokens) < _NARROW * width and (count - 1) * width > budget / 4)
             or count * width * (width + start) > _MASK

@@ -53,6 +53,14 @@ class Ranks:
             mine = start + self.rank
             yield batches[min(mine, len(batches) - 1)], mine < len(batches)
 
+    def most(self, value: int) -> int:
+        """The largest of the ranks' values, on every rank."""
+        if self.size == 1:
+            return value
+        found = torch.tensor([value], device=self.device)
+        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX, group=self.group)
+        return int(found.item())
+
     def wait(self) -> None:
         """Until every rank is here."""
         self.sum(np.zeros(1))

@@ -136,7 +136,11 @@ def run(
 
 @dataclass(frozen=True)
 class _Job:
-    """A task to score; one of lm-eval has no requests yet. `size`: tokens to read. `there`: scored already."""
+    """A task to score; one of lm-eval has no requests yet.
+
+    Attributes:
+        size: tokens to read. there: scored already.
+    """
 
     wanted: Wanted
     task: Task | None = None
@@ -160,8 +164,8 @@ def _jobs(
                 continue
             if one.metric not in METRICS:
                 raise StagewiseError(
-                    f"task {one.task}: {one.metric} cannot be told from the likelihoods of answers; valid are "
-                    f"{', '.join(METRICS)}, or a task of lm-eval ({LM_EVAL}NAME)"
+                    f"task {one.task}: {one.metric} cannot be told from the likelihoods of answers; valid "
+                    f"are {', '.join(METRICS)}, or a task of lm-eval ({LM_EVAL}NAME)"
                 )
             task = _chosen(registry.task(one.task), one, bool(settings["at_hand"]))
             gold_only = bool(settings["gold_only"]) and one.metric in _GOLD

@@ -189,11 +189,15 @@ class Scorer:
             found = replace(
                 found, refused=before.refused | found.refused, shown=before.shown.also(found.shown)
             )
-        self.parity = found
-        return found.mode
+        assert self.ranks is not None
+        # Rounding may differ between machines; all ranks have to read the same batches.
+        known = [*self.engine.modes, Mode()]
+        agreed = known[self.ranks.most(known.index(found.mode))]
+        self.parity = found if agreed == found.mode else replace(found, mode=agreed)
+        return agreed
 
     def _plan(self, requests: Requests, mode: Mode) -> Plan:
-        vocabulary = self.engine.vocabulary or 1
+        vocabulary = 1 if mode.head == "chunks" else self.engine.vocabulary or 1
         key = (mode.packed, mode.cached, self.budget, vocabulary)
         if key not in requests.plans:
             assert self.budget is not None
@@ -215,5 +219,7 @@ class Scorer:
             if len(batch.tokens) == 1:
                 raise
             torch.cuda.empty_cache()
+            if self.ranks == Ranks() and self.budget is not None:
+                self.budget = max(self.budget // 2, 1)  # for the tasks to come
         halves = [self._run(half, mode, past, prefix) for half in batch.halves()]
         return Scored(*(np.concatenate(part) for part in zip(*halves, strict=True)))

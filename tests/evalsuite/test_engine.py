@@ -30,6 +30,9 @@ from tests.evalsuite.modules import (
     questions,
 )  # fmt: skip
 
+# Whether half precision is fast here is measured, and told by a warning where it is not.
+pytestmark = pytest.mark.filterwarnings("ignore:autocast to:RuntimeWarning")
+
 FULL = Mode(packed=True, cached=True, head="chunks")
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -14,6 +14,9 @@ from evalsuite.scorer import Scorer
 from tests.evalsuite import modules
 from tests.evalsuite.modules import Bytes, Masked, Toy, naive, one_thread, questions  # noqa: F401
 
+# Whether half precision is fast here is measured, and told by a warning where it is not.
+pytestmark = pytest.mark.filterwarnings("ignore:autocast to:RuntimeWarning")
+
 PLAIN = Mode(head="chunks")
 CHOICE = questions(1)
 FREE = questions(2, answers=1)

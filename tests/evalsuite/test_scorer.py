@@ -21,6 +21,9 @@ from scaling.tasks import TaskInfo
 from tests.evalsuite.modules import Breaks, Bytes, Forbids, IgnoresMask, Masked, Toy, naive, one_thread  # noqa: F401
 from tests.evalsuite.tiny import END, VOCABULARY, tiny_llama, tiny_tokenizer
 
+# Whether half precision is fast here is measured, and told by a warning where it is not.
+pytestmark = pytest.mark.filterwarnings("ignore:autocast to:RuntimeWarning")
+
 
 @lru_cache
 def model():
@@ -224,6 +227,15 @@ def test_a_model_of_which_nothing_is_a_number():
         broken.head.weight.fill_(torch.nan)
     with pytest.raises(StagewiseError, match="task bytes, item 'i0'"):
         Scorer(broken, Bytes()).score(BYTES)
+
+
+def test_weights_that_break_after_the_check_name_the_item():
+    toy = Toy(vocabulary=257)
+    scorer = Scorer(toy, Bytes())
+    scorer.score(BYTES)
+    toy.head.weight.data[98] = torch.nan  # past what counts writes: the verdict stands
+    with pytest.raises(StagewiseError, match="task bytes, item 'i0'"):
+        scorer.score(BYTES)
 
 
 def test_infinite_logits_name_the_item():
