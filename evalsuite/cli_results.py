@@ -13,6 +13,7 @@ from evalsuite.display import print_frames, say
 from scaling.errors import StagewiseError
 
 if TYPE_CHECKING:
+    from evalsuite.likelihoods import Likelihoods
     from evalsuite.results import Results
     from evalsuite.suite import Suite
 
@@ -52,15 +53,18 @@ def compare(
 
     Example: [bold]evalsuite compare results/step-1000 results/step-2000[/bold]
     """
+    from evalsuite.comparison import Where
     from evalsuite.comparison import compare as compare_tasks
     from evalsuite.results import Results
 
     first, second = Results.open(a), Results.open(b)
-    sides = [
+    sides: list[dict[Where, Likelihoods]] = [
         {(done.task, done.examples): one.likelihoods(done) for done in one.manifest.tasks if done.file}
         for one in (first, second)
     ]
-    metrics = metric or {(done.task, done.examples): done.metric for done in first.manifest.tasks}
+    metrics: str | dict[Where, str] = metric or {
+        (done.task, done.examples): done.metric for done in first.manifest.tasks
+    }
     found = compare_tasks(sides[0], sides[1], metrics)
     for where, lost in ((b, found.only_a), (a, found.only_b)):
         for name, count in lost:

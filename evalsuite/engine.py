@@ -172,9 +172,12 @@ class Engine:
             hidden.append(kept)
             return (kept[None] if mode.head == "scored" else kept[None, :1], *args[1:])
 
+        def after_head(_: nn.Module, args: Any, out: Tensor) -> None:
+            given.append(out)
+
         handles = [
             self.head.register_forward_pre_hook(before_head),
-            self.head.register_forward_hook(lambda _, args, out: given.append(out)),
+            self.head.register_forward_hook(after_head),
         ]
         try:
             logits = _logits(self._call(tokens, **extra))
@@ -224,7 +227,7 @@ def fast_half(device: torch.device, dtype: torch.dtype) -> bool:
         spent = []
         for _ in range(4):
             start = time.perf_counter()
-            a @ b
+            torch.mm(a, b)
             spent.append(time.perf_counter() - start)
         return min(spent)
 

@@ -71,10 +71,11 @@ def load_model(
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     try:
-        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES.get(dtype, "auto"), use_safetensors=True, trust_remote_code=False,
             output_loading_info=True,
         )  # fmt: skip
+        model, told = loaded
     except Exception as error:  # whatever transformers, safetensors and their checks of types raise
         raise StagewiseError(
             f"{where}: cannot be loaded: {_line(error)}; only safetensors are read, pickled weights never "

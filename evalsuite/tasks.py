@@ -126,8 +126,8 @@ class Task:
                 twice = next((item.id for i, item in enumerate(chosen) if item in chosen[:i]), None)
                 got = f"item {twice!r} named twice" if chosen else "no item named"
                 raise StagewiseError(
-                    f"task {self.name}: {got}, valid is each item once and one at least; build the suite again "
-                    "with the items at hand"
+                    f"task {self.name}: {got}, valid is each item once and one at least; build the suite "
+                    "again with the items at hand"
                 )
             return replace(self, items=chosen)
         if count is None or count == len(items):
