@@ -238,11 +238,13 @@ def _tell(results: Results, as_json: bool) -> None:
                 "bpb": found.get("bpb", {}).get("score"), "acc": found.get(right, {}).get("score"),
                 "chance": done.chance or None, "surface": done.surface,
                 "above surface": None if done.beaten is None else "yes" if done.beaten else "no",
+                "n-gram": ", ".join(f"{value:.4g}" for value in done.baselines.values()),
                 "truncated": done.truncated or None, "seconds": done.seconds,
             }
         )  # fmt: skip
+    shown = [name for name in (rows[0] if rows else ()) if name != "n-gram" or any(row[name] for row in rows)]
     if rows:
-        print_table(tuple(rows[0]), [tuple(map(cell, row.values())) for row in rows])
+        print_table(tuple(shown), [tuple(cell(row[name]) for name in shown) for row in rows])
 
 
 def _finish(results: Results) -> None:
