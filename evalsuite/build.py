@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
 
 from evalsuite.audit import audit_of
-from evalsuite.candidates import candidates_of
+from evalsuite.candidates import Candidate, candidates_of
 from evalsuite.economy import Budget, Economy, ObjectiveName, economise
 from evalsuite.record import budget_line, decision_line, quality_line, stability_line
 from evalsuite.select import Decision, Selection, select
@@ -78,6 +78,7 @@ def build(
     measured: Mapping[str, ItemSize] | None = None,
     items: Sequence[ItemScores] = (),
     se: float | None = None,
+    at_hand: Mapping[str, int] | None = None,
     stability: bool = False,
     seed: int = 0,
     replicates: int = 200,
@@ -102,6 +103,7 @@ def build(
         whole: under a budget, ask all items of a task or none.
         measured: sizes of items at hand (`evalsuite.cost.measure_items`); the facts table where absent.
         se: ask no more items than keep the standard error of the suite's score under this.
+        at_hand: how many items of each task there are to ask, where that is fewer than the scores are of.
         items: per-item results, which choose the items of a task that is asked in part.
         stability: classify and select again without each family.
         seed, replicates: of the bootstrap. jobs: workers for the stability.
@@ -139,7 +141,7 @@ def build(
         seed=seed,
         progress=progress,
     )
-    candidates = candidates_of(table, classification, interval)
+    candidates = [_capped(one, at_hand or {}) for one in candidates_of(table, classification, interval)]
     qualified = select(candidates, classification.curves, settings, held_out=held_out, seed=seed)
     selection, economy = economise(
         qualified, table, interval, objective=aim, budget=limit, whole=whole, measured=measured, items=items,
@@ -212,6 +214,12 @@ def _clusters(selection: Selection) -> tuple[Cluster, ...]:
         weight = sum(item.weight or 0.0 for item in kept if item.cluster == number)
         out.append(Cluster(cluster=number, format=" + ".join(sorted(formats)), weight=weight))
     return tuple(out)
+
+
+def _capped(one: Candidate, at_hand: Mapping[str, int]) -> Candidate:
+    """A candidate of which no more items are asked than there are."""
+    count = at_hand.get(one.key.task)
+    return one if count is None else replace(one, items=min(one.items or count, count))
 
 
 def _task(item: Decision) -> Task:

@@ -50,6 +50,9 @@ def main() -> None:
     except StagewiseError as error:
         say(str(error))
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("stopped")
+        sys.exit(130)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             where = error.filename2 or error.filename or "a file"
@@ -108,6 +111,10 @@ def build_command(
     items_at: Annotated[
         Path | None, typer.Option("--items", help="Folder of task JSONL files: costs are measured there.")
     ] = None,
+    only_runnable: Annotated[
+        bool,
+        typer.Option("--runnable", help="Only what `evalsuite run` can score with the items at hand."),
+    ] = False,
     item_scores: Annotated[
         list[Path] | None,
         typer.Option(help="Per-item results (.npz): they choose items of a task asked in part. Repeatable."),
@@ -147,18 +154,24 @@ def build_command(
     with progress_bar("reading") as step:
         table = _read(scores, source, drop_bad, lambda done, total, _: step(done, total))
     measured, asked = _at_hand(items_at, item_scores, table)
+    counts = None
+    if only_runnable:
+        from evalsuite.registry import Registry
+        from evalsuite.runnable import runnable
+
+        table, counts = runnable(table, Registry.open([items_at] if items_at else []))
     aim = None if objective is None else objective.value
     with progress_bar("fitting") as step:
         built = build(
             table, stage, early_by=early_by, settings=chosen, held_out=held_out, objective=aim, budget=limit,
-            whole=whole, measured=measured, items=asked, se=se, stability=leave_out, seed=seed,
-            replicates=replicates, jobs=jobs, progress=step,
+            whole=whole, measured=measured, items=asked, se=se, at_hand=counts, stability=leave_out,
+            seed=seed, replicates=replicates, jobs=jobs, progress=step,
         )  # fmt: skip
     command = command_of(
         scores, stage=stage, early_by=early_by, settings=settings, source=source, seed=seed or None,
         replicates=None if replicates == 200 else replicates, held_out=held_out, drop_bad=drop_bad,
-        budget=budget, objective=aim, whole=whole, items=items_at, item_scores=item_scores,
-        se=se, leave_families_out=leave_out,
+        budget=budget, objective=aim, whole=whole, items=items_at, runnable=only_runnable,
+        item_scores=item_scores, se=se, leave_families_out=leave_out,
     )  # fmt: skip
     if audit is not None:
         from scaling.files import replacing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evalsuite.cli_run import Folders, Json
+from evalsuite.cli_run import Folders, Json, read_suite
 from evalsuite.display import print_frames, say
 from scaling.errors import StagewiseError
 
@@ -69,13 +69,23 @@ def compare(
     for where, lost in ((b, found.only_a), (a, found.only_b)):
         for name, count in lost:
             say(f"{where}: holds no {name}" + ("" if count is None else f" at {count} shots"))
-    rest = None
+    frame = found.to_frame()
+    roles = {(done.task, done.examples): done.role for done in first.manifest.tasks}
+    if "held out" in roles.values():
+        names = zip(frame["task"], frame["shots"], strict=True)
+        frame.insert(2, "role", [roles[task, int(shots)] for task, shots in names])
+    rest, problem = None, None
     if suite is not None:
         from evalsuite.headline import headline_difference
 
-        one, wanted = _of_suite(a, suite)
-        rest = headline_difference(wanted, one.all(), _of_suite(b, suite)[0].all()).to_frame()
-    print_frames({"tasks": found.to_frame(), "headline": rest}, as_json)
+        try:
+            one, wanted = _of_suite(a, suite)
+            rest = headline_difference(wanted, one.all(), _of_suite(b, suite)[0].all()).to_frame()
+        except StagewiseError as error:
+            problem = error
+    print_frames({"tasks": frame, "headline": rest}, as_json)
+    if problem is not None:
+        raise problem
 
 
 def export(
@@ -94,9 +104,8 @@ def export(
     """
     from evalsuite.export import export_lm_eval
     from evalsuite.registry import Registry
-    from evalsuite.suite import Suite
 
-    found, registry = Suite.read(suite), Registry.open(folders or (), seed=seed)
+    found, registry = read_suite(suite), Registry.open(folders or (), seed=seed)
     named = (*found.tasks, *(found.held_out if held_out else ()))
     there = registry.names()
     tasks = {one.task: registry.task(one.task) for one in named if one.task in there}
@@ -107,9 +116,8 @@ def export(
 def _of_suite(folder: Path, path: Path) -> tuple[Results, Suite]:
     """Results, after a look whether they are of this suite; and the suite."""
     from evalsuite.results import Results
-    from evalsuite.suite import Suite
 
-    found, suite = Results.open(folder), Suite.read(path)
+    found, suite = Results.open(folder), read_suite(path)
     of = found.manifest.suite
     if of is None or of.digest != suite.digest:
         was = "tasks by name" if of is None else f"another suite ({of.stage}, {of.digest[:12]})"
@@ -118,7 +126,7 @@ def _of_suite(folder: Path, path: Path) -> tuple[Results, Suite]:
             f"evalsuite run {path} --model ... -o DIR"
         )
     if found.manifest.missing and any(one.role == "scored" for one in found.manifest.missing):
-        lost = [f"  {one.task}: {one.why}" for one in found.manifest.missing if one.role == "scored"]
+        lost = [f"  {one.why}" for one in found.manifest.missing if one.role == "scored"]
         raise StagewiseError(
             "\n".join([f"{folder}: {len(lost)} task(s) of the suite missing: no headline", *lost])
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -17,6 +18,7 @@ from scaling.progress import progress_bar
 
 if TYPE_CHECKING:
     from evalsuite.results import Results
+    from evalsuite.suite import Suite
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Folders = Annotated[
@@ -92,7 +94,9 @@ def run(
     task: Annotated[
         list[str] | None, typer.Option(help="A task, a pattern, or lm_eval:NAME. Repeatable.")
     ] = None,
-    shots: Annotated[int | None, typer.Option(min=0, help="Solved examples, for --task.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples, for --task; as many as it has if absent.")
+    ] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Items of each task, for --task.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="By which to compare later, for --task; bpb where absent.")
@@ -101,7 +105,7 @@ def run(
         bool, typer.Option("--held-out", help="Score what the suite keeps aside, too.")
     ] = False,
     at_hand: Annotated[
-        bool, typer.Option("--at-hand", help="Where a task has fewer items than the suite asks, score those.")
+        bool, typer.Option("--at-hand", help="Score those at hand where a suite asks more; no headline then.")
     ] = False,
     gold_only: Annotated[
         bool, typer.Option("--gold-only", help="Score right answers alone where the metric is bits per byte.")
@@ -133,15 +137,15 @@ def run(
 
     Nothing but the package: [bold]evalsuite run --task 'skill_*' --model hf:DIR -o results/[/bold]
     """
-    from evalsuite.documents import read_text
     from evalsuite.registry import Registry
     from evalsuite.results import Identity, Wanted
-    from evalsuite.suite import Suite, edited
 
     if (suite is None) == (not task):
         raise UsageError("run: give a suite file or --task NAME, one of them")
     if suite is not None and (shots, items, metric) != (None, None, None):
         raise UsageError("run: --shots, --items and --metric go with --task; a suite says all three itself")
+    if task and (held_out or at_hand):
+        raise UsageError("run: --held-out and --at-hand go with a suite; give --items for --task")
     for option, value in (("--tokens", tokens), ("--flops", flops)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"{option} {value:g}: valid is a positive number")
@@ -149,10 +153,7 @@ def run(
     registry = Registry.open(folders or (), seed=seed)
     found = None
     if suite is not None:
-        text = read_text(suite, "suite")
-        found = Suite.parse(text, str(suite))
-        if why := edited(text):
-            say(f"warning: {suite}: {why}")
+        found = read_suite(suite)
     _needs_torch()
     from evalsuite.loading import load_model
     from evalsuite.run import run as run_tasks
@@ -166,7 +167,7 @@ def run(
         wanted = tuple(
             Wanted(task=one, metric=metric or "bpb", shots=shots, items=items) for one in dict.fromkeys(names)
         )
-    with _ranks(device):
+    with _ranks(device), _stoppable(output):
         loaded = load_model(model, tokenizer=tokenizer, dtype=dtype.value, device=device)
         for line in loaded.warnings:
             say(f"warning: {line}")
@@ -185,6 +186,17 @@ def run(
         say(f"{loaded.name}: run as {scorer.parity.words}")
     _tell(results, as_json)
     _finish(results)
+
+
+def read_suite(path: Path) -> Suite:
+    """A suite, with a warning where somebody edited it."""
+    from evalsuite.documents import read_text
+    from evalsuite.suite import Suite, edited
+
+    text = read_text(path, "suite")
+    if why := edited(text):
+        say(f"warning: {path}: {why}")
+    return Suite.parse(text, str(path))
 
 
 def _names(pattern: str, registry) -> tuple[str, ...]:
@@ -209,6 +221,25 @@ def _ranks(device: str | None) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def _stoppable(output: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end a run with a word about what is kept."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"{output}: stopped; tasks that are scored are kept, and the same command goes on with the others"
+        )
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _needs_torch() -> None:
     from importlib.util import find_spec
 
@@ -230,6 +261,8 @@ def _tell(results: Results, as_json: bool) -> None:
     for done in manifest.tasks:
         found = results.scores(done).set_index("metric")[["score", "stderr"]].to_dict("index")
         name = done.metric if done.metric in found else next(iter(found))
+        if name != done.metric:
+            say(f"{done.task}: has no {done.metric}; shown is {name}")
         right = name if name in ("acc", "acc_norm", "acc_bytes") else "acc"
         rows.append(
             {
@@ -238,7 +271,9 @@ def _tell(results: Results, as_json: bool) -> None:
                 "bpb": found.get("bpb", {}).get("score"), "acc": found.get(right, {}).get("score"),
                 "chance": done.chance or None, "surface": done.surface,
                 "above surface": None if done.beaten is None else "yes" if done.beaten else "no",
-                "n-gram": ", ".join(f"{value:.4g}" for value in done.baselines.values()),
+                "n-gram": ", ".join(
+                    f"{name.split('_', 1)[-1]} {value:.4g}" for name, value in done.baselines.items()
+                ),
                 "truncated": done.truncated or None, "seconds": done.seconds,
             }
         )  # fmt: skip

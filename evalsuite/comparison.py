@@ -218,7 +218,9 @@ def compare(
     order = sorted({*a, *b}, key=_order)
     both = [where for where in order if where in a and where in b]
     if not both:
-        raise StagewiseError("no task in common: score both models with one suite")
+        names = sorted({task for task, _ in a} & {task for task, _ in b})
+        told = f" ({', '.join(names[:3])} in other numbers of shots)" if names else ""
+        raise StagewiseError(f"no task in common{told}: score both models with one suite")
     chosen = {where: metrics if isinstance(metrics, str) else metrics.get(where) for where in both}
     lost = [_named(where) for where, metric in chosen.items() if metric is None]
     if lost:

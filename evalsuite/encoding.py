@@ -69,13 +69,13 @@ class Encoder:
         """
         moved = [_moved(*pair) for pair in pairs]
         before = list(dict.fromkeys(context for context, _ in moved if context))
-        ids_before = dict(zip(before, self._texts(before), strict=True))
+        ids_before = dict(zip(before, self.texts(before), strict=True))
         # A context that leaves no token is an empty one: the first token scored has to be told by something.
         moved = [pair if len(ids_before.get(pair[0], ())) else ("", pair[1]) for pair in moved]
         alone = sorted({continuation for context, continuation in moved if not context})
         whole = list(dict.fromkeys(context + continuation for context, continuation in moved if context))
         ids_alone = dict(zip(alone, self.encode(alone, special=False), strict=True))
-        ids = dict(zip(whole, self._texts(whole), strict=True))
+        ids = dict(zip(whole, self.texts(whole), strict=True))
         found = []
         for context, continuation in moved:
             if context:
@@ -89,7 +89,7 @@ class Encoder:
                 found.append((np.array([self.prefix_token], dtype=np.int32), scored))
         return found
 
-    def _texts(self, texts: list[str]) -> list[Ids]:
+    def texts(self, texts: list[str]) -> list[Ids]:
         """As `encode`, but a text that begins with the token's own text gets no second one."""
         bos = _text_of(self.tokenizer, self.prefix_token)
         marked = [text for text in texts if bos and text.startswith(bos)]
@@ -138,7 +138,7 @@ def _prefix_token(tokenizer: Any) -> int:
             return int(token)
     raise StagewiseError(
         f"tokenizer {type(tokenizer).__name__}: has neither a beginning nor an end of sequence token; "
-        "say which id stands before an answer without context (prefix_token=)"
+        "say which id stands before an answer without context: Encoder(tokenizer, prefix_token=ID)"
     )
 
 

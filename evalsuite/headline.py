@@ -20,6 +20,7 @@ from scaling.series import Key
 _PROPORTIONS = ("acc", "acc_norm", "acc_bytes", "acc_centred", "p_correct")
 _BITS = {"bpb": "bpb", "bpb_bytes": "bpb_bytes", "gold_ce_loss": "bpb_bytes"}  # metric: bits a byte by it
 _UNIFORM = 8.0  # bits a byte of a model that knows nothing
+_SHARE, _LOGARITHM = "(s - c) / (1 - c)", "ln(8 / bpb)"  # scales of the score
 _LEAST = 1e-9  # bits a byte whose logarithm is taken, as where suites are built
 
 
@@ -31,7 +32,7 @@ class Part:
         name: `score` (all tasks, as share of what there is to gain), `proportions` (chance-centred) or `bits`
             (bits per byte; lower is better).
         value: the mean, or the difference of two. stderr: of it. low, high: value -+ 1.96 stderr.
-        p: two-sided p-value of no difference; of a lone model, of a mean of 0.
+        p: two-sided p-value of no difference; NaN for a lone model.
         weight: share of the suite's weight behind it. tasks: how many.
     """
 
@@ -66,7 +67,10 @@ class Headline:
     def to_frame(self) -> pd.DataFrame:
         """One row per part: score, proportions, bits."""
         parts = [part for part in (self.score, self.proportions, self.bits) if part is not None]
-        return pd.DataFrame([asdict(part) for part in parts])
+        frame = pd.DataFrame([asdict(part) for part in parts]).dropna(axis=1, how="all")
+        better = np.where(frame["name"] == "bits", "lower", "higher")
+        frame.insert(1, "better", better)
+        return frame
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False)
@@ -101,8 +105,8 @@ def headline(suite: Suite, likelihoods: Mapping[Key, Likelihoods]) -> Headline:
         >>> headline(suite, results).score.value        # doctest: +SKIP
         0.31
     """
-    scored = _scored(suite, likelihoods)
-    return _headline(suite, [_values(task, of) for task, of in scored])
+    values = [_values(task, of) for task, of in _scored(suite, likelihoods)]
+    return _headline(suite, values, difference=False)
 
 
 def headline_difference(suite: Suite, a: Mapping[Key, Likelihoods], b: Mapping[Key, Likelihoods]) -> Headline:
@@ -126,7 +130,7 @@ def headline_difference(suite: Suite, a: Mapping[Key, Likelihoods], b: Mapping[K
         x, y = aligned(x, y)
         of_y, of_x = _values(task, y), _values(task, x)
         values.append((of_y[0] - of_x[0], of_y[1] - of_x[1]))
-    return _headline(suite, values)
+    return _headline(suite, values, difference=True)
 
 
 def _scored(suite: Suite, likelihoods: Mapping[Key, Likelihoods]) -> list[tuple[Task, Likelihoods]]:
@@ -189,7 +193,7 @@ def _values(task: Task, of: Likelihoods) -> tuple[Array, Array]:
     return values, values
 
 
-def _headline(suite: Suite, values: list[tuple[Array, Array]]) -> Headline:
+def _headline(suite: Suite, values: list[tuple[Array, Array]], *, difference: bool) -> Headline:
     """From the values of the items of each task."""
     found = [[estimate(task.metric, of) for of in two] for task, two in zip(suite.tasks, values, strict=True)]
     bits = np.array([task.metric in _BITS for task in suite.tasks])
@@ -198,21 +202,21 @@ def _headline(suite: Suite, values: list[tuple[Array, Array]]) -> Headline:
         {
             "task": [task.task for task in suite.tasks], "metric": [task.metric for task in suite.tasks],
             "shots": pd.array([task.shots for task in suite.tasks], dtype="Int64"),
-            "weight": weight / weight.sum(), "scale": np.where(bits, "bits", "proportions"),
+            "weight": weight / weight.sum(), "scale": np.where(bits, _LOGARITHM, _SHARE),
             "value": [one.score for one, _ in found], "stderr": [one.stderr for one, _ in found],
             "n_items": [one.n_items for one, _ in found],
         }
     )  # fmt: skip
     plain = frame.assign(value=[one.score for _, one in found], stderr=[one.stderr for _, one in found])
     return Headline(
-        score=_part("score", frame),
-        proportions=None if bits.all() else _part("proportions", plain[~bits]),
-        bits=_part("bits", plain[bits]) if bits.any() else None,
+        score=_part("score", frame, difference),
+        proportions=None if bits.all() else _part("proportions", plain[~bits], difference),
+        bits=_part("bits", plain[bits], difference) if bits.any() else None,
         tasks=frame,
     )
 
 
-def _part(name: str, tasks: pd.DataFrame) -> Part:
+def _part(name: str, tasks: pd.DataFrame, difference: bool) -> Part:
     """The weighted mean of some tasks."""
     share = float(tasks["weight"].sum())
     w = tasks["weight"].to_numpy(dtype=float) / share
@@ -220,5 +224,6 @@ def _part(name: str, tasks: pd.DataFrame) -> Part:
     error = float(np.sqrt(w**2 @ tasks["stderr"].to_numpy(dtype=float) ** 2))
     # Where nothing varies the mean is what it is.
     p = float(2.0 * stats.norm.sf(abs(mean) / error)) if error != 0.0 else float(mean == 0.0)
+    p = p if difference else float("nan")
     half = float(stats.norm.ppf(0.975)) * error
     return Part(name, mean, error, mean - half, mean + half, p, share, len(tasks))

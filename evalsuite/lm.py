@@ -103,7 +103,7 @@ class ScorerLM(LM):
         encoder = self.scorer.encoder
         assert encoder.prefix_token is not None
         inputs, targets, owner = [], [], []
-        for i, ids in enumerate(encoder._texts([one.args[0] for one in requests])):
+        for i, ids in enumerate(encoder.texts([one.args[0] for one in requests])):
             windows = get_rolling_token_windows(ids.tolist(), encoder.prefix_token, self.max_length, 1)
             for before, scored in map(make_disjoint_window, windows):
                 inputs.append(np.array([*before, *scored], dtype=np.int32)[-(self.max_length + 1) :][:-1])

@@ -94,7 +94,7 @@ class HarnessTasks:
                     raise StagewiseError(
                         f"task {LM_EVAL}{name}: lm-eval cannot load it ({_told(error)}); if its data are not "
                         "on this machine, load them once with network access and keep the cache (HF_HOME), "
-                        "or write a YAML task over local files and give its folder with --include"
+                        "or write a YAML task over local files and give its folder with --include-path"
                     ) from error
         for leaf, task in self._loaded[name][0]["tasks"].items():
             _refuse(leaf, getattr(task, "UNSAFE_CODE", False), task.OUTPUT_TYPE, generates)

@@ -74,6 +74,11 @@ class Registry:
         found = tuple(name for name in self.names() if fnmatchcase(name, pattern))
         if found:
             return found
+        ours = next(
+            (name for one in self.folders for name, file in one.files.items() if file.stem == pattern), None
+        )
+        if ours is not None:  # our name of it, by `scaling/facts/tasks.csv`
+            return (ours,)
         near = difflib.get_close_matches(pattern, self.names(), 3)
         told = f"near it are {', '.join(near)}; " if near else ""
         raise UsageError(
@@ -92,7 +97,9 @@ class Registry:
                 return folder.task(name)
         if name in skill_names():
             return _generated(name, self.seed)
-        self.matching(name.replace("[", "[[]"))
+        (other, *_) = self.matching(name.replace("[", "[[]"))
+        if other not in skill_names() and not any(name_ in name for name_ in "*?["):
+            return self.task(other)
         raise UsageError(f"task {name!r}: a pattern; name one task")
 
 

@@ -189,9 +189,11 @@ def _blank(
         return out
 
     flat = [one for part in asked for one in part]
-    # lm-eval divides by the choice as it is written, also where another text is what differs.
+    items = task.items
+    # Where contexts differ, what follows them is the same text: nothing is to be normalised.
     written = [
-        (task.items[i].choices or (task.items[i].answer,))[c] for i, c in zip(owner, column, strict=True)
+        items[i].continuation if items[i].option_contexts else (items[i].choices or (items[i].answer,))[c]
+        for i, c in zip(owner, column, strict=True)
     ]
     truncated = np.zeros(n, dtype=bool)
     np.logical_or.at(truncated, owner, requests.truncated)

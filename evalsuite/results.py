@@ -185,6 +185,8 @@ class Results:
                 raise StagewiseError(f"{path}: holds other files; give an empty or a new folder")
             return cls(path, manifest)
         there = cls.open(path)
+        if not there.manifest.tasks:
+            return cls(path, manifest)
         if differ := [name for name, value in manifest.head.items() if there.manifest.head[name] != value]:
             name = differ[0]
             was, now = there.manifest.head[name], manifest.head[name]
@@ -226,8 +228,11 @@ class Results:
         return ended
 
     def holds(self, done: Done) -> bool:
-        """Whether the likelihoods of a task are still there."""
-        return done.file is None or (self.folder / done.file).is_file()
+        """Whether the likelihoods of a task are still there, and whole."""
+        try:
+            return done.file is None or self.likelihoods(done).n_items == done.answered
+        except StagewiseError:
+            return False
 
     def likelihoods(self, done: Done) -> Likelihoods:
         """Those of one task.

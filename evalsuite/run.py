@@ -179,7 +179,8 @@ def _jobs(
 
 
 def _missing(one: Wanted, error: StagewiseError) -> Missing:
-    return Missing(**one.model_dump(), why=" ".join(str(error).split()))
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return Missing(**one.model_dump(), why="; ".join(line.removesuffix(";") for line in lines if line))
 
 
 def _harness(scorer: Scorer, include: Iterable[str]) -> Callable[[Wanted], list]:

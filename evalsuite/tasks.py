@@ -134,8 +134,8 @@ class Task:
             return self
         if not 1 <= count <= len(items):
             raise StagewiseError(
-                f"task {self.name}: {count:,} items asked for, {len(items):,} at hand; "
-                "build the suite with the items at hand (--items DIR)"
+                f"task {self.name}: {count:,} items asked for, {len(items):,} at hand; build the suite from "
+                "what can be run here (--items DIR --runnable), or score those at hand (--at-hand)"
             )
         ranked = sorted(items, key=lambda item: hashlib.sha256(item.id.encode()).hexdigest())
         return replace(self, items=tuple(ranked[:count]))

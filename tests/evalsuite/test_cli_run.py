@@ -463,7 +463,7 @@ def test_compare_tells_what_one_alone_has(call, tmp_path):
     assert code == 0 and len(out.splitlines()) == 3 and row(out, "sums")
     assert "b: holds no kept at 0 shots" in err and f"{tmp_path / 'r'}: holds no colours at 0 shots" in err
     code, out, err = call("compare", tmp_path / "r", "b", "--suite", "s.yaml")
-    assert (code, out) == (1, "") and "tasks by name" in err
+    assert code == 1 and row(out, "sums") and "tasks by name" in err
 
 
 @pytest.mark.parametrize(
@@ -471,10 +471,51 @@ def test_compare_tells_what_one_alone_has(call, tmp_path):
     [
         (("a", "nowhere"), 1, "nowhere: holds no manifest.json"),
         (("a", "b", "--metric", "acuracy"), 2, "'acuracy'"),
-        (("a", "b", "--suite", "other.yaml"), 1, "holds results of another suite"),
         (("a",), 2, "Missing argument"),
     ],
 )
 def test_what_cannot_be_compared(call, args, code, told):
     found, out, err = call("compare", *args)
     assert (found, out) == (code, "") and told in err
+
+
+def test_tasks_are_compared_where_the_suite_is_another(call):
+    code, out, err = call("compare", "a", "b", "--suite", "other.yaml")
+    assert code == 1 and "verdict" in out and "holds results of another suite" in err
+
+
+def test_a_file_has_its_own_name_too(call, tmp_path):
+    """`social_iqa.jsonl` is called siqa here, by the facts table."""
+    folder = task_folder(tmp_path / "more", {"social_iqa": [choice(i) for i in range(4)]})
+    out = tmp_path / "r"
+    code, shown, _ = call("run", "--task", "social_iqa", *SCORE, "--tasks", folder, "-o", out)
+    assert code == 0 and row(shown, "siqa")
+
+
+def test_sigterm_says_what_is_kept(call, tmp_path, monkeypatch):
+    import signal
+
+    def told_to_stop(self, asked, **options):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Scorer, "score", told_to_stop)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = call("run", "--task", "sums", *SCORE, "-o", tmp_path / "r")
+    assert code == 130 and "r: stopped; tasks that are scored are kept" in err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_results_that_broke_are_made_again(call, tmp_path):
+    args = ("run", "--task", "sums", "--task", "colours", *SCORE, "-o", tmp_path / "r")
+    assert call(*args)[0] == 0
+    whole = (tmp_path / "r" / "scores.parquet").read_bytes()
+    next((tmp_path / "r" / "items").glob("sums*")).write_bytes(b"cut off")
+    assert call(*args)[0] == 0
+    assert (tmp_path / "r" / "scores.parquet").read_bytes() == whole
+
+
+def test_a_run_without_results_may_be_another(call, tmp_path):
+    """Settings that gave nothing do not bind the folder."""
+    out = tmp_path / "r"
+    assert call("run", "--task", "colours", "--items", "99", *SCORE, "-o", out)[0] == 1
+    assert call("run", "--task", "colours", "--gold-only", *SCORE, "-o", out)[0] == 0

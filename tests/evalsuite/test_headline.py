@@ -78,13 +78,13 @@ def test_by_hand():
     assert found.bits.low < found.bits.value < found.bits.high
     assert (found.proportions.weight, found.bits.weight) == pytest.approx((0.7, 0.3))
     assert found.tasks["value"].tolist()[:2] == pytest.approx(centred)
-    assert found.tasks["scale"].tolist() == ["proportions"] * 2 + ["bits"] * 2
+    assert found.tasks["scale"].tolist() == ["(s - c) / (1 - c)"] * 2 + ["ln(8 / bpb)"] * 2
 
 
 def test_the_parts_make_the_whole():
     found = headline(suite_of(*MIXED), results(suite_of(*MIXED)))
     assert found.proportions is not None and found.bits is not None
-    logs = found.tasks.query("scale == 'bits'")
+    logs = found.tasks.query("scale == 'ln(8 / bpb)'")
     whole = 0.7 * found.proportions.value + logs["weight"] @ logs["value"]
     assert found.score.value == pytest.approx(whole)
     frame = found.to_frame()

@@ -93,8 +93,8 @@ def test_choices_that_differ_in_their_context():
         (b"Ann ran so", b" he won"),
         (b"Bob ran so", b" he won"),
     ]
-    # lm-eval divides by the choice, bits per byte by what is scored.
-    assert asked.blank.bytes.tolist() == [[6, 6]] and asked.blank.chars.tolist() == [[3, 3]]
+    # The text that is scored is the same: there is nothing to normalise by.
+    assert asked.blank.bytes.tolist() == [[6, 6]] and asked.blank.chars.tolist() == [[6, 6]]
 
 
 def test_the_right_answer_alone():
