@@ -263,12 +263,11 @@ def _tell(results: Results, as_json: bool) -> None:
         name = done.metric if done.metric in found else next(iter(found))
         if name != done.metric:
             say(f"{done.task}: has no {done.metric}; shown is {name}")
-        right = name if name in ("acc", "acc_norm", "acc_bytes") else "acc"
         rows.append(
             {
                 "task": done.task, "shots": done.examples, "items": done.answered, "metric": name,
                 "score": found[name]["score"], "stderr": found[name]["stderr"],
-                "bpb": found.get("bpb", {}).get("score"), "acc": found.get(right, {}).get("score"),
+                "bpb": found.get("bpb", {}).get("score"), "acc": found.get("acc", {}).get("score"),
                 "chance": done.chance or None, "surface": done.surface,
                 "above surface": None if done.beaten is None else "yes" if done.beaten else "no",
                 "n-gram": ", ".join(
