@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from evalsuite.engine import Mode
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.requests import TaskRequests
 from evalsuite.scorer import Scorer
@@ -89,9 +90,14 @@ def texts(task: Task, shots: int) -> list[tuple[str, str]]:
     ]
 
 
-def measured(model: Any, tokenizer: Any, tasks: list[Task], shots: int) -> list[dict[str, Any]]:
-    """Our CPU seconds the first and the second time, HFLM's, and how far the numbers are apart, by task."""
-    scorer = Scorer(model, tokenizer)
+def measured(
+    model: Any, tokenizer: Any, tasks: list[Task], shots: int, theirs: dict, modes: list[Mode] | None = None
+) -> list[dict[str, Any]]:
+    """Our CPU seconds the first and the second time, HFLM's, and how far the numbers are apart, by task.
+
+    `theirs` keeps what HFLM said of a task and its shots, for another of our modes.
+    """
+    scorer = Scorer(model, tokenizer, modes=modes)
     start = time.process_time()
     asked = []
     prepared = []
@@ -109,12 +115,16 @@ def measured(model: Any, tokenizer: Any, tasks: list[Task], shots: int) -> list[
         start = time.process_time()
         found = scorer.score(one)
         again = time.process_time() - start
-        runs = [hflm(model, tokenizer, texts(task, shots), batch) for batch in BATCHES]
+        if (task.name, shots) not in theirs:
+            asking = texts(task, shots)
+            theirs[task.name, shots] = [hflm(model, tokenizer, asking, batch) for batch in BATCHES]
+        runs = theirs[task.name, shots]
         seconds = [cpu for _, cpu in runs]
         best = int(np.argmin(seconds))
         rows.append(
             {
-                "task": task.name, "shots": shots, "ours_first": first, "ours": again,
+                "task": task.name, "shots": shots, "mode": str(scorer.parity.mode) if scorer.parity else "",
+                "ours_first": first, "ours": again,
                 "hflm": seconds[best], "batch": BATCHES[best], "ratio_first": seconds[best] / first,
                 "ratio": seconds[best] / again, **agreement(found, one, runs[best][0]),
             }
@@ -154,14 +164,16 @@ def run(seed: int = 0) -> pd.DataFrame:
             "vocabulary": vocabulary,
             "params": sum(p.numel() for p in model.parameters()),
         }
-        frame = pd.DataFrame(measured(model, tokenizer, list(tasks.values()), 0))
+        theirs: dict = {}
+        frame = pd.DataFrame(measured(model, tokenizer, list(tasks.values()), 0, theirs))
         sums = {name: frame[name].sum() for name in ("ours_first", "ours", "hflm")}
         whole = {
             "task": "all five", "shots": 0, **sums, "ratio_first": sums["hflm"] / sums["ours_first"],
             "ratio": sums["hflm"] / sums["ours"],
         }  # fmt: skip
-        few = measured(model, tokenizer, [tasks["arc_easy"]], 5)
-        rows += [{**named, **row} for row in (*frame.to_dict("records"), whole, *few)]
+        few = measured(model, tokenizer, [tasks["arc_easy"]], 5, theirs)
+        each = measured(model, tokenizer, [tasks["arc_easy"]], 5, theirs, [Mode(packed=True, head="chunks")])
+        rows += [{**named, **row} for row in (*frame.to_dict("records"), whole, *few, *each)]
     return pd.DataFrame(rows)
 
 
