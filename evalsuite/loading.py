@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evalsuite.engine import fast_half
+from evalsuite.precision import fast_half
 from scaling.errors import StagewiseError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

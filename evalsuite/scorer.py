@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evalsuite.encoding import Encoder
-from evalsuite.engine import Engine, Mode, Scored, fast_half
+from evalsuite.engine import Engine, Mode, Scored
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.packing import Batch, Plan, pack
 from evalsuite.parity import Parity, Shown, check
+from evalsuite.precision import fast_half
 from evalsuite.ranks import Ranks
 from evalsuite.requests import Requests, TaskRequests
 from evalsuite.tasks import Task

@@ -7,22 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
 from evalsuite.requests import Requests
 
 VOCABULARY = 48
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads wait for each other longer than such small models compute; one also makes sums repeatable."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Bytes:

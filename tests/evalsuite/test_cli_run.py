@@ -6,11 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from evalsuite.cli import app
@@ -29,15 +27,6 @@ ITEMS = {
     "sums": [free(i) for i in range(10)],
 }
 SCORE = ("--model", "m0", "--tasks", "tasks", "--device", "cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

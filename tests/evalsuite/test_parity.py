@@ -12,7 +12,7 @@ import torch
 from evalsuite.engine import Mode
 from evalsuite.scorer import Scorer
 from tests.evalsuite import modules
-from tests.evalsuite.modules import Bytes, Masked, Toy, naive, one_thread, questions  # noqa: F401
+from tests.evalsuite.modules import Bytes, Masked, Toy, naive, questions
 
 # Whether half precision is fast here is measured, and told by a warning where it is not.
 pytestmark = pytest.mark.filterwarnings("ignore:autocast to:RuntimeWarning")

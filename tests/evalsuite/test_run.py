@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +37,6 @@ ITEMS = {
 @pytest.fixture(autouse=True)
 def own_settings(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("STAGEWISE_CONFIG", str(tmp_path / "config"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

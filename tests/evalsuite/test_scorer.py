@@ -18,7 +18,7 @@ from evalsuite.skills import skill, skill_names
 from evalsuite.tasks import Task
 from scaling.errors import StagewiseError, UsageError
 from scaling.tasks import TaskInfo
-from tests.evalsuite.modules import Breaks, Bytes, Forbids, IgnoresMask, Masked, Toy, naive, one_thread  # noqa: F401
+from tests.evalsuite.modules import Breaks, Bytes, Forbids, IgnoresMask, Masked, Toy, naive
 from tests.evalsuite.tiny import END, VOCABULARY, tiny_llama, tiny_tokenizer
 
 # Whether half precision is fast here is measured, and told by a warning where it is not.
