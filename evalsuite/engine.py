@@ -20,8 +20,6 @@ from scaling.errors import StagewiseError, UsageError
 
 _HEADS = ("lm_head", "head", "output", "embed_out", "unembed")
 _LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "block_size", "context_length")
-
-
 _CHUNK = (2**19, 2**26)  # logits computed at once: what stays in the cache of a processor core; on a GPU
 
 

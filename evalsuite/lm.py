@@ -13,7 +13,7 @@ from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evalsuite.requests import Requests
-from evalsuite.scorer import Scorer
+from evalsuite.scorer import Scorer, not_finite
 from scaling.errors import StagewiseError
 
 Pair = tuple[str, str]
@@ -92,7 +92,7 @@ class ScorerLM(LM):
             ll, greedy = self.scorer.loglikelihoods(asked, progress=self._progress)
             for j, i in enumerate(of_task):
                 if not np.isfinite(ll[j]):
-                    raise _broken(_name(requests[i]), ll[j])
+                    raise not_finite(_name(requests[i]), ll[j])
                 found[i] = (float(ll[j]), bool(greedy[j]))
                 # Saved task by task: a run that is killed begins again where it was.
                 self.cache_hook.add_partial("loglikelihood", pairs[j], found[i])
@@ -114,12 +114,12 @@ class ScorerLM(LM):
             # Windows of one text share no beginning, so each is a row of its own.
             n = len(inputs)
             asked = Requests(inputs, targets, np.arange(n), np.zeros(n, dtype=bool), self.max_length)
-            self._check([requests[i] for i in owner], asked)
+            self.scorer.admit(asked, lambda i: _name(requests[owner[i]]))
             ll, _greedy = self.scorer.loglikelihoods(asked, progress=self._progress)
             np.add.at(total, owner, ll)
         for one, value in zip(requests, total, strict=True):
             if not np.isfinite(value):
-                raise _broken(_name(one), value)
+                raise not_finite(_name(one), value)
             self.cache_hook.add_partial("loglikelihood_rolling", (one.args[0],), float(value))
         return total.tolist()
 
@@ -157,23 +157,11 @@ class ScorerLM(LM):
             new = [i == 0 or document[i] != document[i - 1] for i in range(len(document))]
             names = [_name(one) for one in instances]
             asked = Requests.build(pairs, self.scorer.encoder, self.max_length, np.cumsum(new) - 1, names)
-            self._check(instances, asked)
+            self.scorer.admit(asked, lambda i: names[i])
             self._built[key] = asked
             for pair, scored, cut in zip(pairs, asked.targets, asked.truncated, strict=True):
                 self._encoded[pair] = Encoded(len(scored), bool(cut))
         return self._built[key]
-
-    def _check(self, instances: Sequence[Instance], asked: Requests) -> None:
-        """Refuse ids that the model has no embedding for."""
-        known = self.scorer.engine.vocabulary
-        if known is None or asked.largest_token < known:
-            return
-        largest = [max(a.max(), b.max()) for a, b in zip(asked.inputs, asked.targets, strict=True)]
-        i = next(i for i, token in enumerate(largest) if token >= known)
-        raise StagewiseError(
-            f"{_name(instances[i])}: the tokenizer gives the id {largest[i]}, the model has embeddings for 0 "
-            f"to {known - 1} only; use the tokenizer that the model was trained with"
-        )
 
 
 def _by(
@@ -194,10 +182,3 @@ def _document(one: Instance) -> Any:
 def _name(one: Instance) -> str:
     """What to call a request in a message."""
     return f"task {one.task_name or '(unnamed)'}, document {'?' if one.doc_id is None else one.doc_id}"
-
-
-def _broken(name: str, value: float) -> StagewiseError:
-    return StagewiseError(
-        f"{name}: got a log-likelihood of {value}, valid is a finite number; the model's weights or "
-        "activations are broken (NaN or infinite logits)"
-    )

@@ -119,7 +119,8 @@ def check(
     Raises:
         StagewiseError: a model whose answer to one request depends on others, or on padding behind it.
     """
-    sample = _Part.of(requests.take(_sample(requests)), run)
+    base = _sample(requests)
+    sample = _Part.of(requests.take(base), run)
     rounding = _ROUNDING.get(engine.dtype, 0.1)
     if engine.device.type == "cuda" and engine.dtype == torch.float32 and not _exact_products():
         rounding = _TENSOR_FLOAT
@@ -134,11 +135,11 @@ def check(
         )
     allowed = max(rounding, _NOISE * noise)
     refused: dict[Mode, str] = {}
-    parts = {_sample(requests): sample}
+    parts = {base: sample}
     for mode in modes if modes is not None else engine.modes:
         worst, shown = 0.0, Shown(requests.longest, weights=engine.weights)
         try:
-            chosen = [_sample(requests)]
+            chosen = [base]
             if mode.packed:
                 chosen.append(_widest(requests, lay(requests, mode)))
             for index in dict.fromkeys(chosen):

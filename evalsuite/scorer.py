@@ -93,17 +93,28 @@ class Scorer:
         """
         assert self.max_length is not None
         asked = TaskRequests.build(task, shots, self.encoder, self.max_length, gold_only=gold_only)
-        known = self.engine.vocabulary
-        requests = asked.requests
-        if known is not None and requests.largest_token >= known:
-            largest = [max(a.max(), b.max()) for a, b in zip(requests.inputs, requests.targets, strict=True)]
-            i = next(i for i, token in enumerate(largest) if token >= known)
-            raise StagewiseError(
-                f"task {task.name}, item {task.items[requests.owner[i]].id!r}: the tokenizer gives the id "
-                f"{largest[i]}, the model has embeddings for 0 to {known - 1} only; use the tokenizer "
-                "that the model was trained with"
-            )
+        owner = asked.requests.owner
+        self.admit(asked.requests, lambda i: f"task {task.name}, item {task.items[owner[i]].id!r}")
         return asked
+
+    def admit(self, requests: Requests, name: Callable[[int], str]) -> None:
+        """Refuse ids that the model has no embedding for, before they are looked up.
+
+        Args:
+            requests: what will be asked. name: what to call the request at a place.
+
+        Raises:
+            StagewiseError: the first request that holds one.
+        """
+        known = self.engine.vocabulary
+        if known is None or requests.largest_token < known:
+            return
+        largest = [max(a.max(), b.max()) for a, b in zip(requests.inputs, requests.targets, strict=True)]
+        i = next(i for i, token in enumerate(largest) if token >= known)
+        raise StagewiseError(
+            f"{name(i)}: the tokenizer gives the id {largest[i]}, the model has embeddings for 0 to "
+            f"{known - 1} only; use the tokenizer that the model was trained with"
+        )
 
     def check(self, asked: Sequence[TaskRequests]) -> None:
         """Try the fast ways on the hardest requests of several tasks at once, before they are scored.
@@ -136,10 +147,7 @@ class Scorer:
         blank, owner = asked.blank, asked.requests.owner
         if not np.isfinite(ll).all():
             item = str(blank.ids[owner[np.flatnonzero(~np.isfinite(ll))[0]]])
-            raise StagewiseError(
-                f"task {blank.task}, item {item!r}: got a log-likelihood of {ll[~np.isfinite(ll)][0]}, valid "
-                "is a finite number; the model's weights or activations are broken (NaN or infinite logits)"
-            )
+            raise not_finite(f"task {blank.task}, item {item!r}", ll[~np.isfinite(ll)][0])
         full, best = blank.ll.copy(), blank.greedy.copy()
         full[owner, asked.column], best[owner, asked.column] = ll, greedy
         return replace(blank, ll=full, greedy=best)
@@ -224,3 +232,11 @@ class Scorer:
                 self.budget = max(self.budget // 2, 1)  # for the tasks to come
         halves = [self._run(half, mode, past, prefix) for half in batch.halves()]
         return Scored(*(np.concatenate(part) for part in zip(*halves, strict=True)))
+
+
+def not_finite(name: str, value: float) -> StagewiseError:
+    """The error of a model that gives no number; `name` says what was asked."""
+    return StagewiseError(
+        f"{name}: got a log-likelihood of {value}, valid is a finite number; the model's weights or "
+        "activations are broken (NaN or infinite logits)"
+    )
