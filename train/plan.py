@@ -1,0 +1,144 @@
+"""What a run will do at each step, worked out from its settings and its data before the first one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+from data.batches import Batches
+from data.mixture import Mixture, Phases
+from data.prepared import Prepared
+from scaling.errors import UsageError
+from train.config import RunConfig
+from train.model import ModelConfig
+from train.schedule import Schedule
+from train.sizes import Size, preset, size_of
+from train.validation import Validation
+
+_MOST, _AT_192 = 0.004, 0.003  # learning rates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, ready to start.
+
+    Attributes:
+        config: with every default that follows from others filled in. shape: of the model.
+        phases: of the mixture. prepared: the data.
+
+    Example:
+        >>> Plan.of(RunConfig(steps=100), Prepared.read("tokens")).schedule.at(50)       # doctest: +SKIP
+        0.004
+    """
+
+    config: RunConfig
+    shape: ModelConfig
+    phases: Phases
+    prepared: Prepared
+
+    @classmethod
+    def of(cls, config: RunConfig, prepared: Prepared) -> Plan:
+        """Work out a run.
+
+        Raises:
+            UsageError, DataError: settings that contradict each other or the data.
+        """
+        section = asdict(config.model)
+        name, context = section.pop("preset"), section.pop("context")
+        shape = preset(
+            name, vocab_size=prepared.tokenizer.size, context_length=context,
+            **{key: value for key, value in section.items() if value is not None},
+        )  # fmt: skip
+        tokens = prepared.tokens("train")
+        told = config.mixture or {name: float(len(one)) for name, one in tokens.items()}
+        mixture = Mixture.parse(told)
+        phases = mixture.resolve(config.length)
+        phases.check(tokens)
+        rate = config.optim.lr or min(_MOST, _AT_192 * 192 / shape.width)
+        resolved = replace(
+            config, steps=config.length, tokens=None, mixture=mixture.to_json(), optim=replace(config.optim, lr=rate)
+        )  # fmt: skip
+        plan = cls(resolved, shape, phases, prepared)
+        _ = plan.schedule, plan.mtp_weight(0)  # their errors belong here
+        if config.mtp.depth >= context:
+            raise UsageError(f"mtp.depth is {config.mtp.depth}, valid is below model.context, {context}")
+        return plan
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The learning rate."""
+        one = self.config.schedule
+        return Schedule(
+            one.kind, self.config.optim.lr or _MOST, self.config.length,
+            self.config.span(one.warmup), self.config.span(one.decay) if one.kind == "wsd" else 0, one.floor,
+        )  # fmt: skip
+
+    @cached_property
+    def size(self) -> Size:
+        """Weights and FLOPs."""
+        return size_of(self.shape, self.config.model.context, self.config.mtp.depth)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Of all ranks together."""
+        return self.config.batch.rows * self.config.model.context
+
+    def batches(self) -> Batches:
+        """The batches of training."""
+        context = self.config.model.context
+        return Batches(
+            self.prepared.tokens("train"), self.phases, rows=self.config.batch.rows, length=context + 1,
+            stride=context, seed=self.config.seed,
+        )  # fmt: skip
+
+    def validation(self) -> Validation:
+        """Held-out text."""
+        config = self.config
+        rows = config.batch.micro or config.batch.rows
+        return Validation(
+            self.prepared.tokens("validation"), self.prepared.tokenizer, config.model.context, rows,
+            config.validation.tokens,
+        )  # fmt: skip
+
+    def mtp_weight(self, step: int) -> float:
+        """Lambda of a step, shared by the depths."""
+        weights, changes = self._mtp.weights["weight"], self._mtp.changes["weight"]
+        return weights[sum(change.at(self.config.length) <= step for change in changes)]
+
+    @cached_property
+    def _mtp(self) -> Mixture:
+        return Mixture.parse({"weight": self.config.mtp.weight})
+
+    def branched(self, step: int, steps: int) -> RunConfig:
+        """The settings of a run that leaves this one at `step` and falls to the lowest rate in `steps` more.
+
+        What changes at a share of the run changes at the same steps as here.
+
+        Raises:
+            UsageError: no steps.
+        """
+        if steps < 1:
+            raise UsageError(f"anneal: {steps} steps, valid is 1 or more")
+        config = self.config
+        mixture = {name: _in_steps(config, told) for name, told in config.mixture.items()}
+        weight = _in_steps(config, config.mtp.weight)
+        rate = self.schedule.at(max(0, step - 1))
+        if rate <= 0:
+            raise UsageError(f"anneal: at step {step} the learning rate is {rate:g} already; branch earlier")
+        return replace(
+            config, steps=step + steps, mixture=mixture, mtp=replace(config.mtp, weight=weight),
+            optim=replace(config.optim, lr=rate),
+            schedule=replace(config.schedule, kind="wsd", warmup=0.0, decay=float(steps)),
+            data=replace(config.data, folder=str(self.prepared.folder.resolve()), sources=()),
+        )  # fmt: skip
+
+
+def _in_steps(config: RunConfig, told: float | str) -> float | str:
+    """A weight whose changes are told in steps."""
+    one = Mixture.parse({"weight": told})
+    weights, changes = one.weights["weight"], one.changes["weight"]
+    parts = [
+        f"{weight!r} until step {change.at(config.length)}"
+        for weight, change in zip(weights, changes, strict=False)
+    ]
+    return ", then ".join([*parts, repr(weights[-1])]) if parts else weights[0]

@@ -1,0 +1,187 @@
+"""Runs in their folders: started, taken up again, branched off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from data.prepared import Prepared
+from evalsuite.sinks import Several, Sink, TensorBoard, Wandb
+from scaling.errors import StagewiseError, UsageError
+from scaling.files import replacing
+from train.checkpoint import Checkpoint, checkpoints, latest
+from train.config import RunConfig, TrackConfig, read_config, write_config
+from train.distributed import World, world
+from train.lock import locked
+from train.log import RunLog
+from train.loop import CHECKPOINTS, LOG, Outcome, Trainer
+from train.plan import Plan
+from train.stopping import stopping
+from train.text import tokens_of
+
+CONFIG, DATA = "config.toml", "data"
+
+Progress = Callable[[int, int, str], None]
+Say = Callable[[str], None]
+
+
+def start(
+    folder: Path, config: RunConfig, *, progress: Progress | None = None, say: Say = lambda _: None
+) -> Outcome:
+    """Train a new run in a folder of its own.
+
+    The folder gets config.toml (all settings), data/ (tokens, where the config names none), log.jsonl and
+    checkpoints/. A folder that holds a run is refused.
+
+    Args:
+        folder: of the run. config: its settings. progress: `step(done, total, text)`. say: told what to know.
+
+    Raises:
+        UsageError, StagewiseError, DataError: bad settings, text or data; a run that cannot go on.
+
+    Example:
+        >>> start(Path("runs/a"), RunConfig(steps=100)).step             # doctest: +SKIP
+        100
+    """
+    with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
+        if (folder / CONFIG).exists() or checkpoints(folder / CHECKPOINTS):
+            raise UsageError(
+                f"{folder}: holds a run; go on with `train resume {folder}`, or give another folder"
+            )
+        with ranks.first_alone() as first:
+            if first:
+                tokens_of(config.data, folder / DATA, config.seed, progress)
+        prepared = tokens_of(config.data, folder / DATA, config.seed)
+        plan = Plan.of(config, prepared)
+        trainer = Trainer(folder, plan, ranks)
+        with ranks.first_alone() as first:
+            if first:
+                write_config(plan.config, folder / CONFIG)
+        return _train(trainer, 0, progress, say)
+
+
+def resume(folder: Path, *, progress: Progress | None = None, say: Say = lambda _: None) -> Outcome:
+    """Go on with a run from its newest whole checkpoint, to the bit as if it had never stopped.
+
+    On another number of ranks the order of the text is the same; sums over ranks may differ in their last bits.
+
+    Raises:
+        StagewiseError: no run, a run that is at work, only broken checkpoints, other data than it had.
+    """
+    if not (folder / CONFIG).is_file():
+        raise StagewiseError(f"{folder}: holds no {CONFIG}; give the folder of a run")
+    config = read_config(folder / CONFIG)
+    with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
+        prepared = tokens_of(config.data, folder / DATA, config.seed)
+        trainer = Trainer(folder, Plan.of(config, prepared), ranks)
+        place = folder / CHECKPOINTS
+        found = None
+        with ranks.first_alone() as first:
+            if first:
+                newest = latest(place, say)
+                if newest is None and checkpoints(place):
+                    raise StagewiseError(
+                        f"{place}: every checkpoint is broken; start the run again in another folder, or copy a whole one here"
+                    )
+                found = newest.step if newest is not None else None
+        step = ranks.told(found)
+        if step is not None:
+            trainer.load(next(one for one in checkpoints(place) if one.step == step))
+        say(f"{folder}: goes on after step {trainer.step} of {config.length}")
+        return _train(trainer, trainer.step, progress, say)
+
+
+def anneal(
+    checkpoint: Path, steps: int, folder: Path, *, mixture: dict[str, float | str] | None = None,
+    progress: Progress | None = None, say: Say = lambda _: None,
+) -> Outcome:  # fmt: skip
+    """Branch a run off at a checkpoint: from there the learning rate falls to its lowest in some steps.
+
+    The branch reads the text that the run would have read next, unless given a mixture. It is a run of its own, in
+    its own folder, which holds a copy of the checkpoint.
+
+    Args:
+        checkpoint: its folder, within the folder of its run. steps: of the branch. folder: of the branch.
+        mixture: weights by domain, from here on.
+
+    Raises:
+        UsageError, StagewiseError: no checkpoint, a broken one, a rate that is at its lowest already.
+    """
+    base = checkpoint.resolve().parent.parent
+    found = [
+        one for one in checkpoints(checkpoint.resolve().parent) if one.path.name == checkpoint.resolve().name
+    ]
+    if not found or not (base / CONFIG).is_file():
+        raise UsageError(f"{checkpoint}: no checkpoint of a run; give RUN/{CHECKPOINTS}/step-N")
+    if (folder / CONFIG).exists() or checkpoints(folder / CHECKPOINTS):
+        raise UsageError(f"{folder}: holds a run; give another folder, or go on with `train resume {folder}`")
+    found[0].verify()
+    config = read_config(base / CONFIG)
+    plan = Plan.of(config, tokens_of(config.data, base / DATA, config.seed))
+    branch = plan.branched(found[0].step, steps)
+    if mixture:
+        branch = replace(branch, mixture=mixture)
+    Plan.of(branch, plan.prepared)  # its errors come before anything is written
+    with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
+        with ranks.first_alone() as first:
+            if first:
+                _copy(found[0], folder / CHECKPOINTS)
+                write_config(branch, folder / CONFIG)
+        trainer = Trainer(folder, Plan.of(branch, Prepared.read(str(branch.data.folder))), ranks)
+        trainer.load(checkpoints(folder / CHECKPOINTS)[-1])
+        return _train(trainer, trainer.step, progress, say)
+
+
+def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> Outcome:
+    """Train, with trackers, until the end or a signal."""
+    ranks, folder = trainer.world, trainer.folder
+    if ranks.first:
+        with RunLog(folder / LOG) as log:
+            log.rewind(done)
+        trainer.sink = _sinks(folder, trainer.plan.config, done)
+    try:
+        with stopping() as stop:
+            outcome = trainer.run(stop, progress)
+    finally:
+        if trainer.sink is not None:
+            trainer.sink.close()
+    if outcome.stopped and ranks.first:
+        say(f"stopped by {outcome.stopped} at step {outcome.step}; go on with: train resume {folder}")
+    return outcome
+
+
+def _sinks(folder: Path, config: RunConfig, done: int) -> Sink | None:
+    """The trackers that were asked for."""
+    told: TrackConfig = config.track
+    found: list[Sink] = []
+    if told.tensorboard:
+        found.append(TensorBoard(folder / "tensorboard", resumed=done or None))
+    if told.wandb is not None:
+        kept = folder / f"{told.wandb}.id"
+        id = kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
+        tracker = Wandb(told.wandb, project=told.project, name=folder.resolve().name, id=id)
+        with replacing(kept) as part:
+            part.write_text(f"{tracker.id}\n", encoding="utf-8")
+        found.append(tracker)
+    return Several(found) if found else None
+
+
+@contextmanager
+def _held(folder: Path, ranks: World) -> Iterator[None]:
+    """The folder of a run, held by the first rank against every other run."""
+    with ExitStack() as stack:
+        with ranks.first_alone() as first:
+            if first:
+                stack.enter_context(locked(folder))
+        yield
+
+
+def _copy(one: Checkpoint, place: Path) -> None:
+    """A copy whose manifest comes last, as in writing."""
+    part = place / (one.path.name + ".tmp")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(one.path, part)
+    part.rename(place / one.path.name)

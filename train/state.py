@@ -1,0 +1,79 @@
+"""Weights and optimiser of a run as whole tensors, whatever the ranks hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from scaling.errors import StagewiseError
+from train.optim import Optimisers
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_TIED = ("lm_head.weight", "model.embed_tokens.weight")
+_BETWEEN = "|"  # no part of a weight's name, nor of a slot's
+
+
+def gathered(model: nn.Module, optimisers: Optimisers) -> dict[str, dict[str, Tensor]]:
+    """The files of a checkpoint, {"model": weights, "optimizer": slots}, on the CPU.
+
+    All ranks have to call it; those after the first get nothing. A tied head is left out. A slot is named
+    `weight|slot`, such as `model.norm.weight|exp_avg`.
+    """
+    weights = dict(get_model_state_dict(model, options=_WHOLE))
+    slots = get_optimizer_state_dict(model, list(optimisers.parts), options=_WHOLE).get("state", {})
+    if _is_tied(model):
+        weights.pop(_TIED[0], None)
+    flat = {
+        f"{name}{_BETWEEN}{slot}": torch.as_tensor(value)
+        for name, of_weight in slots.items()
+        for slot, value in of_weight.items()
+    }
+    return {"model": weights, "optimizer": flat}
+
+
+def scattered(
+    model: nn.Module, optimisers: Optimisers, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
+) -> None:
+    """Put what `gathered` gave back, on any number of ranks; every rank has to have all of it.
+
+    Raises:
+        StagewiseError: weights that are missing, foreign, or of another shape.
+    """
+    weights = dict(weights)
+    wanted = {name: tuple(p.shape) for name, p in _named(model).items()}
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise StagewiseError(
+                f"checkpoint: weight {name} has shape {given.get(name, 'none')}, the model that the config describes "
+                f"{wanted.get(name, 'none')}; give the config the run was started with"
+            )
+    if _is_tied(model):
+        weights[_TIED[0]] = weights[_TIED[1]]
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, weights, options=options)
+    parts = list(optimisers.parts)
+    state: dict[str, dict[str, Tensor]] = {}
+    for key, value in slots.items():
+        name, slot = key.split(_BETWEEN)
+        state.setdefault(name, {})[slot] = value
+    # What is no slot (rates, decay) follows from the config.
+    groups = get_optimizer_state_dict(model, parts, options=options)["param_groups"]
+    set_optimizer_state_dict(model, parts, {"state": state, "param_groups": groups}, options=options)
+
+
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    return {name.removeprefix("module."): p for name, p in model.named_parameters()}
+
+
+def _is_tied(model: nn.Module) -> bool:
+    return getattr(model, "module", model).config.tied  # pyright: ignore[reportAttributeAccessIssue]
