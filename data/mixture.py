@@ -36,7 +36,9 @@ class Change:
         return math.ceil((self.share or 0) * steps)
 
     def __str__(self) -> str:
-        return f"step {self.step}" if self.step is not None else f"{float((self.share or 0) * 100):g}%"
+        if self.step is not None:
+            return f"step {self.step}"
+        return f"{_decimal((self.share or Fraction(0)) * 100)}%"
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,18 @@ class Phases:
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html()
+
+
+def _decimal(value: Fraction) -> str:
+    """All digits: shares are read from decimals, and a run that is resumed reads what was written."""
+    places = 0
+    while (value * 10**places).denominator > 1:
+        places += 1
+    whole = str((value * 10**places).numerator)
+    if not places:
+        return whole
+    whole = whole.zfill(places + 1)
+    return f"{whole[:-places]}.{whole[-places:]}"
 
 
 def _parsed(where: str, told: Any) -> tuple[tuple[float, ...], tuple[Change, ...]]:

@@ -17,7 +17,10 @@ from data.sources import Source
 from scaling.errors import UsageError
 from scaling.files import replacing
 
-_SETTINGS = ConfigDict(extra="forbid", use_attribute_docstrings=True, str_strip_whitespace=True)
+_SETTINGS = ConfigDict(
+    extra="forbid", use_attribute_docstrings=True, str_strip_whitespace=True, allow_inf_nan=False
+)
+_BRANCHES = ("float", "int", "str", "constrained-str")  # of unions, as pydantic names them
 
 
 @dataclass(frozen=True, config=_SETTINGS)
@@ -25,12 +28,12 @@ class DataConfig:
     """Text, or tokens that were made of it before."""
 
     folder: str | None = None
-    """A folder of tokens that `train data` wrote. Absent: made from `sources`, within the folder of the run."""
+    """A folder of tokens that `train data` wrote. Absent: made from `sources`, in the folder of the run."""
     sources: tuple[Source, ...] = (Source("embedded"),)
     """Where text comes from: tables of path, domain, files, most, held_out. "embedded" needs no download."""
     tokenizer: str | int = 4096
     """Ids of a byte-level BPE to train; or "bytes"; or a folder or file with a tokenizer."""
-    held_out: float = Field(0.02, ge=0, lt=1)
+    held_out: float = Field(default=0.02, ge=0, lt=1)
     """Share of documents kept for validation, by the hash of their text."""
     overlap: bool = True
     """Drop documents that share 13 words in a row with an item of a registered benchmark."""
@@ -42,25 +45,25 @@ class ModelSection:
 
     preset: str = "0.8m"
     """A rung of the ladder; `train sizes` lists them."""
-    context: int = Field(256, ge=2)
+    context: int = Field(default=256, ge=2)
     """Tokens of a row that the model reads."""
-    layers: int | None = Field(None, ge=1)
+    layers: int | None = Field(default=None, ge=1)
     """Blocks."""
-    width: int | None = Field(None, ge=2)
+    width: int | None = Field(default=None, ge=2)
     """Of the residual stream."""
-    heads: int | None = Field(None, ge=1)
+    heads: int | None = Field(default=None, ge=1)
     """Of the queries."""
-    kv_heads: int | None = Field(None, ge=1)
+    kv_heads: int | None = Field(default=None, ge=1)
     """Of keys and values; as many as of the queries, if absent."""
-    head_width: int | None = Field(None, ge=2)
+    head_width: int | None = Field(default=None, ge=2)
     """Of one head."""
-    hidden: int | None = Field(None, ge=1)
+    hidden: int | None = Field(default=None, ge=1)
     """Inner width of the MLP."""
     tied: bool = True
     """The head is the embedding."""
     qk_norm: bool = True
-    """Queries and keys are normalised: steadier at high learning rates. Exported as Qwen3, without it as Llama."""
-    rope_theta: float = Field(10_000.0, gt=1)
+    """Queries and keys are normalised: steadier at high rates. Exported as Qwen3, without it as Llama."""
+    rope_theta: float = Field(default=10_000.0, gt=1)
     """Base of the rotary angles."""
 
 
@@ -68,7 +71,7 @@ class ModelSection:
 class MTPConfig:
     """Multi-token prediction (DeepSeek-V3). Off by default: it costs a block and a head for each depth."""
 
-    depth: int = Field(0, ge=0)
+    depth: int = Field(default=0, ge=0)
     """Further tokens predicted at every place."""
     weight: float | str = 0.3
     """Of its loss, the mean over depths: a number, or such as "0.3 until 67%, then 0.1"."""
@@ -78,9 +81,9 @@ class MTPConfig:
 class BatchConfig:
     """Rows of a step."""
 
-    rows: int = Field(16, ge=1)
+    rows: int = Field(default=16, ge=1)
     """Of all ranks together."""
-    micro: int | None = Field(None, ge=1)
+    micro: int | None = Field(default=None, ge=1)
     """Rows of one forward pass; more rows are accumulated. All of a rank's, if absent."""
 
 
@@ -90,19 +93,19 @@ class OptimConfig:
 
     name: Literal["muon", "adamw"] = "muon"
     """muon: for the matrices of the blocks, AdamW for the rest."""
-    lr: float | None = Field(None, gt=0)
+    lr: float | None = Field(default=None, gt=0)
     """Highest learning rate. Absent: 0.003 at a width of 192, less in proportion above, never over 0.004."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
     """Of matrices; embedding, head and norms have none."""
-    clip: float = Field(1.0, ge=0)
+    clip: float = Field(default=1.0, ge=0)
     """Longest gradient; 0 for any."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Of AdamW."""
-    beta2: float = Field(0.95, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
     """Of AdamW."""
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0)
     """Of AdamW."""
-    momentum: float = Field(0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
     """Of Muon."""
 
 
@@ -112,11 +115,11 @@ class ScheduleConfig:
 
     kind: Literal["wsd", "cosine", "constant"] = "wsd"
     """wsd: warmup, stable, decay; any point of its flat part can be annealed (`train anneal`)."""
-    warmup: float = Field(0.02, ge=0)
+    warmup: float = Field(default=0.02, ge=0)
     """Below 1 a share of the run, from 1 on steps."""
-    decay: float = Field(0.2, ge=0)
+    decay: float = Field(default=0.2, ge=0)
     """Of wsd: below 1 a share of the run, from 1 on steps."""
-    floor: float = Field(0.0, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
     """Lowest rate after the peak, as a share of it."""
 
 
@@ -124,9 +127,9 @@ class ScheduleConfig:
 class ValidationConfig:
     """Bits per byte of held-out text, by domain."""
 
-    every: int = Field(100, ge=0)
+    every: int = Field(default=100, ge=0)
     """Steps between validations; 0 for none but the last."""
-    tokens: int = Field(65_536, ge=1)
+    tokens: int = Field(default=65_536, ge=1)
     """Of each domain at most, the same each time."""
 
 
@@ -134,11 +137,11 @@ class ValidationConfig:
 class CheckpointConfig:
     """What is kept on disk."""
 
-    every: int = Field(100, ge=1)
+    every: int = Field(default=100, ge=1)
     """Steps between checkpoints. The last step, and a signal, write one too."""
-    keep_last: int = Field(5, ge=5)
+    keep_last: int = Field(default=5, ge=5)
     """The newest that are kept: the four of an average and one more, at least."""
-    keep_every: int | None = Field(None, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
     """Steps; checkpoints at multiples of it are kept for good."""
 
 
@@ -146,9 +149,9 @@ class CheckpointConfig:
 class GuardConfig:
     """Steps that are skipped because they would do harm."""
 
-    spike: float = Field(0.0, ge=0)
+    spike: float = Field(default=0.0, ge=0)
     """Skip a step whose loss is so many robust standard deviations above the last ones; 0 for never."""
-    stop_after: int = Field(20, ge=0)
+    stop_after: int = Field(default=20, ge=0)
     """End the run after so many skipped steps in a row; 0 for never."""
 
 
@@ -166,7 +169,7 @@ class DeviceConfig:
     """torch.compile: faster on GPUs, no gain on CPUs."""
     recompute: bool = False
     """Activation checkpointing: less memory for a third more work."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     """Of a CPU; as torch finds best, if absent. Another number may change the last bits."""
 
 
@@ -191,11 +194,11 @@ class RunConfig:
         16
     """
 
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     """Optimiser steps."""
-    tokens: float | None = Field(None, gt=0)
+    tokens: float | None = Field(default=None, gt=0)
     """Instead: training tokens, rounded up to whole steps."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Of the weights and the order of the data."""
     mixture: dict[str, float | str] = Field(default_factory=dict)
     """Weight of each domain, or such as "0.3 until 40%, then 0". Empty: by the tokens that are there."""
@@ -225,7 +228,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.tokens is None):
             raise UsageError(
-                "config: give the length of the run, as steps or as tokens (one of them), such as steps = 1000"
+                "config: give the length of the run, as steps or as tokens (one of them), such as "
+                "steps = 1000"
             )
 
     @property
@@ -253,7 +257,8 @@ def read_config(
         settings: such as {"optim.lr": 1e-3, "mixture.code": 0.2}.
 
     Raises:
-        UsageError: no such file, not TOML; every unknown key (with the closest known one) and every wrong value.
+        UsageError: no such file, not TOML; every unknown key (with the closest known one) and every wrong
+            value.
 
     Example:
         >>> read_config(settings={"steps": 10, "optim.name": "adamw"}).optim.name
@@ -313,7 +318,7 @@ def _set(value: Any) -> Any:
 def _problem(one: Any) -> str:
     """A problem that pydantic found, in words."""
     # Of a union it names the branches it tried, which are no keys.
-    place = [str(part) for part in one["loc"] if "[" not in str(part)]
+    place = [str(part) for part in one["loc"] if "[" not in str(part) and part not in _BRANCHES]
     name = ".".join(place)
     if one["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _known(place[:-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from scaling.errors import StagewiseError, UsageError
 
 Parallel = Literal["ddp", "fsdp"]
+
+_GROUPS: list[Any] = []  # of this process, past ones included
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def first(self) -> bool:
@@ -93,7 +95,8 @@ class World:
         """The model as all ranks train it: copies that share gradients, or shards.
 
         Args:
-            model: the same on all ranks. parallel: ddp or fsdp. blocks: the parts that are sharded each by itself.
+            model: the same on all ranks. parallel: ddp or fsdp.
+            blocks: the parts that are sharded each by itself.
 
         Returns:
             What to call; the model itself in one process.
@@ -143,6 +146,9 @@ def world(device: str = "auto", threads: int | None = None) -> Iterator[World]:
         yield World(rank, size, place)
         return
     torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    # What trained (DDP's reducer) may outlive the group and be the last to hold it: its end would then wait
+    # for a thread that waits for the interpreter. So the interpreter holds it to its own end.
+    _GROUPS.append(torch.distributed.group.WORLD)
     try:
         yield World(rank, size, place)
     finally:
@@ -157,6 +163,7 @@ def _device(name: str, local: int) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
-            f"device.device is {name!r}: cannot be used here; valid are cpu, auto, and cuda where there is a GPU"
+            f"device.device is {name!r}: cannot be used here; valid are cpu, auto, and cuda where there is a "
+            "GPU"
         ) from error
     return place

@@ -20,8 +20,9 @@ class Guard:
     """Says of each step whether its update is to be made.
 
     A step is skipped when its loss or the norm of its gradient is not finite, or when its loss is above
-    median + spike 1.4826 MAD of the last losses (a robust z-score). A skipped loss joins them, so that a level
-    that stays is believed after a while. Where the mixture changes the past says nothing, and is forgotten.
+    median + spike 1.4826 MAD of the last losses (a robust z-score). A skipped loss joins them, so that a
+    level that stays is believed after a while. Where the mixture changes the past says nothing, and is
+    forgotten.
 
     Attributes:
         spike: in robust standard deviations; 0 for never. window: losses that are looked back on.
@@ -60,8 +61,9 @@ class Guard:
         self.in_row += 1
         if self.stop_after and self.in_row >= self.stop_after:
             raise StagewiseError(
-                f"step {step}: {why}; {self.in_row} steps in a row were skipped, the run ends. The last checkpoint "
-                "stands: lower optim.rate or raise schedule.warmup, or look at the data of these steps"
+                f"step {step}: {why}; {self.in_row} steps in a row were skipped, the run ends. The last "
+                "checkpoint stands: lower optim.lr or raise schedule.warmup, or look at the data of these "
+                "steps"
             )
         return why
 

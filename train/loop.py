@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from data.batches import Batch
+from data.prepared import Prepared
 from evalsuite.sinks import Sink
 from scaling.errors import StagewiseError
 from train import rng
@@ -101,7 +102,6 @@ class Trainer:
         stop, config = stop or Stop(), self.plan.config
         steps, every = config.length, config.validation.every
         self.peak, self.peak_from = peak_rate(self.world.device, self.dtype)
-        written = self.step
         with RunLog(self.folder / LOG) if self.world.first else _Nowhere() as log:
             while self.step < steps:
                 record = self._trained()
@@ -111,16 +111,15 @@ class Trainer:
                 if last or (every and self.step % every == 0):
                     self._validate(log)
                 stopping = self.world.any(bool(stop.by))
-                if last or stopping or self.step % config.checkpoint.every == 0:
+                due = last or stopping or self.step % config.checkpoint.every == 0
+                # Weights that are no numbers must not push out the last ones that are.
+                if due and not (self.guard.in_row and self._broken()):
                     log.sync()
                     self.save()
-                    written = self.step
                 if progress is not None:
                     progress(self.step, steps, _told(record))
                 if stopping:
                     break
-            if written != self.step:
-                self.save()
         ended = stop.by or ("signal" if self.step < steps else "")
         tokens = self.step * self.plan.tokens_per_step
         return Outcome(
@@ -147,8 +146,9 @@ class Trainer:
         self.step += 1
         tokens = self.step * self.plan.tokens_per_step
         record: dict[str, Any] = {
-            "step": self.step, "kind": "train", "loss": each[0], "rate": rate, "norm": length, "tokens": tokens,
-            "flops": tokens * self.plan.size.training, "phase": self.plan.phases.phase(step),
+            "step": self.step, "kind": "train", "loss": each[0], "rate": rate, "norm": length,
+            "tokens": tokens, "flops": tokens * self.plan.size.training,
+            "phase": self.plan.phases.phase(step),
         }  # fmt: skip
         if len(each) > 1:
             record["mtp"] = each[1:]
@@ -170,7 +170,7 @@ class Trainer:
         micro = config.batch.micro or len(mine)
         parts = mine.split(micro)
         # Shards and copies wait for each other: ranks with a row less make as many passes.
-        passes = -(-(-(-config.batch.rows // self.world.size)) // micro)
+        passes = math.ceil(math.ceil(config.batch.rows / self.world.size) / micro)
         sums = torch.zeros_like(counts)
         for i in range(passes):
             part = parts[i] if i < len(parts) else mine[:1]
@@ -185,6 +185,11 @@ class Trainer:
         """Length of the gradient over all weights, on the device."""
         norm: Any = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+    def _broken(self) -> bool:
+        """Whether a weight is not finite, on any rank."""
+        kept: list[Any] = [getattr(p, "_local_tensor", p) for p in self.model.parameters()]
+        return self.world.any(not all(bool(p.isfinite().all()) for p in kept))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -207,7 +212,10 @@ class Trainer:
         state = {
             "step": self.step, "tokens": self.step * self.plan.tokens_per_step, "guard": self.guard.state,
             "data": prepared.digest, "tokenizer": prepared.tokenizer.digest, "torch": str(torch.__version__),
-            "losses": {name: [one.bits, one.tokens, one.bytes] for name, one in self.losses.items()},
+            "losses": {
+                name: [one.bits, one.tokens, one.bytes]
+                for name, one in self.losses.items() if math.isfinite(one.bits)
+            },
         }  # fmt: skip
         with self.world.first_alone() as first:
             if first:
@@ -221,13 +229,8 @@ class Trainer:
         Raises:
             StagewiseError: it is of other data, another tokenizer, or another shape.
         """
-        state, prepared = checkpoint.state, self.plan.prepared
-        for name, here in (("tokenizer", prepared.tokenizer.digest), ("data", prepared.digest)):
-            if state[name] != here:
-                raise StagewiseError(
-                    f"{checkpoint.path}: was trained with {name} {state[name][:12]}, {prepared.folder} has {here[:12]}; "
-                    "give the folder of tokens that the run was started on (data.folder)"
-                )
+        fits(checkpoint, self.plan.prepared)
+        state = checkpoint.state
         scattered(self.model, self.optimisers, checkpoint.tensors("model"), checkpoint.tensors("optimizer"))
         self.guard.restore(state["guard"])
         self.losses = {name: Loss(*one) for name, one in state["losses"].items()}
@@ -244,6 +247,21 @@ class Trainer:
             told = {f"{kind}/{name}": one for name, one in values.items() if isinstance(one, int | float)}
             tokens = self.step * self.plan.tokens_per_step
             self.sink.log(told, self.step, {"tokens": tokens, "flops": tokens * self.plan.size.training})
+
+
+def fits(checkpoint: Checkpoint, prepared: Prepared) -> None:
+    """Refuse a checkpoint that was trained on other tokens, which would be another run.
+
+    Raises:
+        StagewiseError: which of tokenizer and data it is.
+    """
+    state = checkpoint.state
+    for name, here in (("tokenizer", prepared.tokenizer.digest), ("data", prepared.digest)):
+        if state[name] != here:
+            raise StagewiseError(
+                f"{checkpoint.path}: was trained with {name} {state[name][:12]}, {prepared.folder} has "
+                f"{here[:12]}; give the folder of tokens that the run was started on (data.folder)"
+            )
 
 
 class _Nowhere:

@@ -9,18 +9,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100  # a target that counts for nothing, as in torch
-_AT_ONCE = {
-    "cpu": 2**22,
-    "cuda": 2**28,
-}  # logits held at once: 16 MB in float32, near the cores; 1 GB on a GPU
+_AT_ONCE = {"cpu": 2**23, "cuda": 2**28}  # logits held at once: 32 MB in float32, 1 GB on a GPU
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The sum over tokens of -ln softmax(hidden @ weight.T)[target], and its gradient.
 
-    The gradient is known as soon as the logits are (softmax minus one at the target), so the forward pass takes
-    it chunk by chunk and throws the logits away: three matrix products, none of them twice, and
-    never more than a chunk of [n, v] in memory. Without gradients only the loss is computed.
+    The gradient is known as soon as the logits are (softmax minus one at the target), so the forward pass
+    takes it chunk by chunk and throws the logits away: three matrix products, none of them twice, and never
+    more than a chunk of [n, v] in memory. Without gradients only the loss is computed.
 
     Under autocast the products run in its type, with softmax and sums in float32.
 
@@ -32,7 +29,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         A scalar in nats, float32 (float64 for float64 inputs); divide it by the tokens that count.
 
     Source:
-        Wijmans et al. 2024, "Cut your losses in large-vocabulary language models" (the same idea, in a kernel).
+        Wijmans et al. 2024, "Cut your losses in large-vocabulary language models" (the same idea, in a
+        kernel).
 
     Example:
         >>> h, w = torch.zeros(3, 2), torch.zeros(4, 2)
@@ -78,7 +76,11 @@ class _Fused(torch.autograd.Function):
         # Sums over many chunks: in half precision small terms would be lost.
         to_weight = torch.zeros_like(weight, dtype=wide)
         parts = _chunks(hidden, weight)
-        room = torch.empty(parts[0].stop, len(weight), dtype=hidden.dtype, device=hidden.device)
+        # On a GPU to ask would be to wait.
+        some_ignored = hidden.is_cuda or bool((targets == IGNORED).any())
+        room = torch.empty(
+            parts[0].stop if parts else 0, len(weight), dtype=hidden.dtype, device=hidden.device
+        )
         for part in parts:
             rows = hidden[part]
             kept = targets[part] != IGNORED
@@ -88,25 +90,30 @@ class _Fused(torch.autograd.Function):
             top = logits.amax(dim=1)
             share = torch.softmax(logits, dim=1, out=logits)
             # ln of the sum of exponentials: the largest share is exp(top) over that sum.
-            losses = top - share.amax(dim=1).log() - at_target
+            losses = (top - at_target) - share.amax(dim=1).log()
             total += torch.where(kept, losses, 0).sum()
             share.scatter_add_(1, target, share.new_full(target.shape, -1.0))
-            share *= kept[:, None]
+            if some_ignored:
+                share *= kept[:, None]
             grad = share.to(hidden.dtype)
             torch.mm(grad, weight, out=to_hidden[part])
             if wide == grad.dtype:
                 to_weight.addmm_(grad.T, rows)
             else:
                 to_weight += grad.T @ rows
-        ctx.save_for_backward(to_hidden, to_weight.to(weight.dtype))
+        # Ours alone, and as large as the head: handed on as they are, not kept for a second time.
+        ctx.grads = to_hidden, to_weight.to(weight.dtype)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        to_hidden, to_weight = ctx.saved_tensors
+        if ctx.grads is None:
+            raise RuntimeError("linear_cross_entropy: its gradient was taken already; compute the loss again")
+        to_hidden, to_weight = ctx.grads
+        ctx.grads = None
         scale = grads[0]
-        return to_hidden * scale.to(to_hidden.dtype), to_weight * scale.to(to_weight.dtype), None
+        return to_hidden.mul_(scale), to_weight.mul_(scale), None
 
 
 def _wide(hidden: Tensor) -> torch.dtype:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scaling.errors import UsageError
+from train.attention import attention
 from train.norm import RMSNorm
 
 Past = tuple[tuple[Tensor, Tensor], ...]
@@ -53,7 +54,10 @@ class ModelConfig:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_width", "hidden", "context_length"):  # fmt: skip
+        counts = (
+            "vocab_size", "width", "layers", "heads", "kv_heads", "head_width", "hidden", "context_length",
+        )  # fmt: skip
+        for name in counts:
             if (value := getattr(self, name)) < 1:
                 raise UsageError(f"model: {name} is {value}, valid is 1 or more")
         if self.heads % self.kv_heads:
@@ -78,7 +82,6 @@ class Attention(nn.Module):
         super().__init__()
         d, e = config.width, config.head_width
         self.head_width = e
-        self.grouped = config.heads != config.kv_heads
         self.q_proj = nn.Linear(d, config.heads * e, bias=False)
         self.k_proj = nn.Linear(d, config.kv_heads * e, bias=False)
         self.v_proj = nn.Linear(d, config.kv_heads * e, bias=False)
@@ -92,7 +95,8 @@ class Attention(nn.Module):
         angles: tuple[Tensor, Tensor],
         mask: Tensor | None,
         past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        keep: bool,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         b, t, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(b, t, -1, self.head_width))
         k = self.k_norm(self.k_proj(x).view(b, t, -1, self.head_width))
@@ -100,10 +104,8 @@ class Attention(nn.Module):
         q, k = rotate(q, *angles).transpose(1, 2), rotate(k, *angles).transpose(1, 2)
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
-        )
-        return self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1)), (k, v)
+        mixed = attention(q, k, v, mask)
+        return self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1)), (k, v) if keep else None
 
 
 class MLP(nn.Module):
@@ -135,8 +137,9 @@ class Block(nn.Module):
         angles: tuple[Tensor, Tensor],
         mask: Tensor | None = None,
         past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        mixed, kept = self.self_attn(self.input_layernorm(x), angles, mask, past)
+        keep: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        mixed, kept = self.self_attn(self.input_layernorm(x), angles, mask, past, keep)
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), kept
 
@@ -198,8 +201,8 @@ class Model(nn.Module):
         Raises:
             UsageError: a mask of another kind, more tokens than the context holds.
         """
-        hidden, past = self.hidden(input_ids, attention_mask, position_ids, past_key_values)
-        return Output(self.lm_head(self.model.norm(hidden)), past if use_cache else None)
+        hidden, past = self.hidden(input_ids, attention_mask, position_ids, past_key_values, use_cache)
+        return Output(self.lm_head(self.model.norm(hidden)), past)
 
     def hidden(
         self,
@@ -207,8 +210,9 @@ class Model(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Past | None = None,
-    ) -> tuple[Tensor, Past]:
-        """What the blocks give, before the last norm, [b, t, d]; and keys and values by layer."""
+        keep: bool = False,
+    ) -> tuple[Tensor, Past | None]:
+        """What the blocks give, before the last norm, [b, t, d]; and to `keep`, keys and values by layer."""
         t = input_ids.shape[1]
         before = past_key_values[0][0].shape[2] if past_key_values else 0
         if before + t > self.config.context_length:
@@ -217,8 +221,8 @@ class Model(nn.Module):
             )
         if attention_mask is not None and attention_mask.dim() != 4:
             raise UsageError(
-                f"model: attention_mask of shape {list(attention_mask.shape)}; valid is [batch, 1, tokens, past + tokens], "
-                "added to the scores or true where a token is seen"
+                f"model: attention_mask of shape {list(attention_mask.shape)}; valid is [batch, 1, tokens, "
+                "past + tokens], added to the scores or true where a token is seen"
             )
         if before and attention_mask is None:
             seen = torch.ones(t, before + t, dtype=torch.bool, device=input_ids.device)
@@ -231,11 +235,11 @@ class Model(nn.Module):
         for i, block in enumerate(self.model.layers):
             mine = past_key_values[i] if past_key_values else None
             if self.recompute and torch.is_grad_enabled():
-                x, kept = checkpoint(block, x, angles, attention_mask, mine, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
+                x, kept = checkpoint(block, x, angles, attention_mask, mine, keep, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
             else:
-                x, kept = block(x, angles, attention_mask, mine)
+                x, kept = block(x, angles, attention_mask, mine, keep)
             past.append(kept)
-        return x, tuple(past)
+        return x, tuple(past) if keep else None
 
     def angles(self, before: int, t: int, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the places, [t, 1, e/2], or [b, t, 1, e/2] where places are given."""

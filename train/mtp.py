@@ -19,13 +19,13 @@ from train.norm import RMSNorm
 class MTPModule(nn.Module):
     """One further depth of prediction: h' = M [RMSNorm(h); RMSNorm(Emb(t))], and a block over h'.
 
-    At depth k and place i it reads h of depth k-1 (depth 0: the main model's, before its last norm) and
-    the embedding of token i+k, and its output predicts token i+k+1 through the head of the main model. Embedding and
-    head belong to the main model; the projection M [d, 2d], the block and three norms are its own.
+    At depth k and place i it reads h of depth k-1 (depth 0: the main model's, before its last norm) and the
+    embedding of token i+k, and its output predicts token i+k+1 through the head of the main model. Embedding
+    and head belong to the main model; the projection M [d, 2d], the block and three norms are its own.
 
     Example:
-        >>> config = ModelConfig(vocab_size=9, width=8, layers=1, heads=2, kv_heads=2, head_width=4, hidden=16,
-        ...                      context_length=4)
+        >>> config = ModelConfig(vocab_size=9, width=8, layers=1, heads=2, kv_heads=2, head_width=4,
+        ...                      hidden=16, context_length=4)
         >>> h, e = torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)
         >>> MTPModule(config)(h, e, Model(config).angles(0, 4)).shape
         torch.Size([1, 4, 8])
@@ -46,20 +46,20 @@ class MTPModule(nn.Module):
 
 
 class TrainedModel(Model):
-    """A model that also gives its losses, and carries the modules of multi-token prediction while it is trained.
+    """A model that also gives its losses, with the modules of multi-token prediction while it is trained.
 
-    Called without `losses` it is the plain model. Rows for losses have one token more than the model reads: depth 0
-    predicts tokens 1..t from tokens 0..t-1, depth k tokens k+1..t, as far as the row goes. A token
-    beyond the end of the document that place i lies in is no target of a deeper depth (depth 0
-    keeps the first token of a document as the target of the end mark before it).
+    Called without `losses` it is the plain model. Rows for losses have one token more than the model reads:
+    depth 0 predicts tokens 1..t from tokens 0..t-1, depth k tokens k+1..t, as far as the row goes. A token
+    beyond the end of the document that place i lies in is no target of a deeper depth (depth 0 keeps the
+    first token of a document as the target of the end mark before it).
 
     Args:
         config, recompute: as for `Model`. depth: of multi-token prediction, 0 for none.
         eos: id that ends a document; None where rows hold one document each.
 
     Example:
-        >>> config = ModelConfig(vocab_size=9, width=8, layers=1, heads=2, kv_heads=2, head_width=4, hidden=16,
-        ...                      context_length=4)
+        >>> config = ModelConfig(vocab_size=9, width=8, layers=1, heads=2, kv_heads=2, head_width=4,
+        ...                      hidden=16, context_length=4)
         >>> TrainedModel(config, depth=2)(torch.zeros(1, 5, dtype=torch.long), losses="sums").shape
         torch.Size([3])
     """
@@ -104,7 +104,11 @@ class TrainedModel(Model):
         return torch.stack(sums)
 
     def drafts(self, input_ids: Tensor, hidden: Tensor) -> list[Tensor]:
-        """h of each depth k = 1, 2, ...: [b, t - k, d] from ids [b, t + 1] and the main model's hidden [b, t, d]."""
+        """h of each depth k = 1, 2, ...: [b, t - k, d].
+
+        Args:
+            input_ids: [b, t + 1]. hidden: the main model's, [b, t, d].
+        """
         found = []
         for k, module in enumerate(self.mtp, 1):
             places = input_ids.shape[1] - 1 - k
@@ -114,7 +118,7 @@ class TrainedModel(Model):
         return found
 
     def plain(self) -> dict[str, Tensor]:
-        """The weights of the plain model: those of multi-token prediction are dropped, a tied head is not repeated."""
+        """The weights of the plain model: none of multi-token prediction, a tied head not repeated."""
         return {name: p.detach() for name, p in self.named_parameters() if not name.startswith("mtp.")}
 
 

@@ -15,12 +15,12 @@ _STEPS = 5
 
 
 class Muon(Optimizer):
-    """w <- (1 - lr decay) w - lr 0.2 sqrt(max(rows, columns)) O, O = orthogonal part of the Nesterov momentum.
+    """w <- (1 - lr decay) w - lr 0.2 sqrt(max(rows, columns)) O.
 
-    The factor makes the step as long as one of AdamW usually is, so that one learning rate serves both. Torch has
-    the same optimiser from 2.9 on, which works in bfloat16, matrix by matrix: right for a GPU, and some ten times
-    slower than float32 on a CPU without such units. This one works in float32 on a CPU, on all
-    matrices of one shape at once.
+    O is the orthogonal part of the Nesterov momentum. The factor makes the step as long as one of AdamW
+    usually is, so that one learning rate serves both. Torch has the same optimiser from 2.9 on, which works
+    in bfloat16, matrix by matrix: right for a GPU, and some ten times slower than float32 on a CPU without
+    such units. This one works in float32 on a CPU, on all matrices of one shape at once.
 
     Args:
         params: matrices, dense or sharded (each rank makes the whole of it orthogonal, and keeps its shard).

@@ -50,6 +50,6 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         normed, rate, weight = ctx.saved_tensors
         grad = grads[0]
-        product = (grad * normed).flatten(0, -2)
+        product = (grad * normed).reshape(-1, len(weight))
         mean = torch.mv(product, weight / -len(weight)).view(rate.shape)
         return torch.addcmul(grad * weight, normed, mean).mul_(rate), product.sum(dim=0), None

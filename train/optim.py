@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -59,9 +57,7 @@ def optimisers(model: nn.Module, config: OptimConfig) -> Optimisers:
     muon = config.name == "muon"
     # Sharded weights have a fused step on GPUs; on a CPU torch has it for plain tensors alone.
     sharded = any(hasattr(weight, "full_tensor") for weight in tables)
-    fused = "fused" in inspect.signature(AdamW).parameters and not (
-        sharded and tables[0].device.type == "cpu"
-    )
+    fused = not (sharded and tables[0].device.type == "cpu")
     adam = AdamW(
         [plain] if muon else [decayed, plain],
         lr=config.lr or 1e-3, betas=(config.beta1, config.beta2), eps=config.eps, fused=fused,

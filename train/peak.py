@@ -13,8 +13,9 @@ _SHEET = {"H100": 989e12, "H200": 989e12, "H800": 989e12, "A100": 312e12, "L40S"
 def peak_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> tuple[float, str]:
     """FLOPs per second, and where the figure is from.
 
-    For a known GPU in bfloat16 that of its data sheet ("sheet"), so that the share of it is the MFU that others report;
-    else the best of several products of 1024 (2048 on a GPU) wide matrices here and now ("measured").
+    For a known GPU in bfloat16 that of its data sheet ("sheet"), so that the share of it is the MFU that
+    others report; else the best of several products of 1024 (2048 on a GPU) wide matrices here and now
+    ("measured").
 
     Args:
         device, dtype: of the products. seconds: to spend on measuring.

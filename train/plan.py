@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -56,10 +57,17 @@ class Plan:
         phases.check(tokens)
         rate = config.optim.lr or min(_MOST, _AT_192 * 192 / shape.width)
         resolved = replace(
-            config, steps=config.length, tokens=None, mixture=mixture.to_json(), optim=replace(config.optim, lr=rate)
+            config, steps=config.length, tokens=None, mixture=mixture.to_json(),
+            optim=replace(config.optim, lr=rate),
         )  # fmt: skip
         plan = cls(resolved, shape, phases, prepared)
-        _ = plan.schedule, plan.mtp_weight(0)  # their errors belong here
+        _ = plan.schedule  # its errors belong here
+        places = [change.at(config.length) for change in plan._mtp.changes["weight"]]
+        if places != sorted(places):
+            raise UsageError(
+                f"mtp.weight is {config.mtp.weight!r}: change points have to ascend; in "
+                f"{config.length} steps they are steps {', '.join(map(str, places))}"
+            )
         if config.mtp.depth >= context:
             raise UsageError(f"mtp.depth is {config.mtp.depth}, valid is below model.context, {context}")
         return plan
@@ -67,11 +75,18 @@ class Plan:
     @cached_property
     def schedule(self) -> Schedule:
         """The learning rate."""
-        one = self.config.schedule
+        one, steps = self.config.schedule, self.config.length
+        warmup, decay = self.config.span(one.warmup), self.config.span(one.decay)
+        if one.warmup + one.decay <= 1:  # shares, of which rounding must not make more than the run
+            decay = min(decay, steps - warmup)
         return Schedule(
-            one.kind, self.config.optim.lr or _MOST, self.config.length,
-            self.config.span(one.warmup), self.config.span(one.decay) if one.kind == "wsd" else 0, one.floor,
-        )  # fmt: skip
+            one.kind,
+            self.config.optim.lr or _MOST,
+            steps,
+            warmup,
+            decay if one.kind == "wsd" else 0,
+            one.floor,
+        )
 
     @cached_property
     def size(self) -> Size:
@@ -109,10 +124,11 @@ class Plan:
     def _mtp(self) -> Mixture:
         return Mixture.parse({"weight": self.config.mtp.weight})
 
-    def branched(self, step: int, steps: int) -> RunConfig:
-        """The settings of a run that leaves this one at `step` and falls to the lowest rate in `steps` more.
+    def branched(self, step: int, steps: int, mixture: Mapping[str, float | str] | None = None) -> RunConfig:
+        """The settings of a run that leaves this one at `step`, its rate falling in `steps` more.
 
-        What changes at a share of the run changes at the same steps as here.
+        What changes at a share of the run changes at the same steps as here. Another mixture, weights by
+        domain, follows on what was read before `step`, so that no text comes twice.
 
         Raises:
             UsageError: no steps.
@@ -120,25 +136,41 @@ class Plan:
         if steps < 1:
             raise UsageError(f"anneal: {steps} steps, valid is 1 or more")
         config = self.config
-        mixture = {name: _in_steps(config, told) for name, told in config.mixture.items()}
+        told: dict[str, float | str] = {name: _in_steps(config, one) for name, one in config.mixture.items()}
+        if mixture:
+            told = _followed(self.phases, step, mixture)
         weight = _in_steps(config, config.mtp.weight)
         rate = self.schedule.at(max(0, step - 1))
         if rate <= 0:
             raise UsageError(f"anneal: at step {step} the learning rate is {rate:g} already; branch earlier")
         return replace(
-            config, steps=step + steps, mixture=mixture, mtp=replace(config.mtp, weight=weight),
+            config, steps=step + steps, mixture=told, mtp=replace(config.mtp, weight=weight),
             optim=replace(config.optim, lr=rate),
             schedule=replace(config.schedule, kind="wsd", warmup=0.0, decay=float(steps)),
             data=replace(config.data, folder=str(self.prepared.folder.resolve()), sources=()),
         )  # fmt: skip
 
 
+def _followed(phases: Phases, step: int, mixture: Mapping[str, float | str]) -> dict[str, float | str]:
+    """A mixture that is that of `phases` up to a step, and another from there."""
+    told: dict[str, float | str] = {}
+    ends = [start for start in phases.starts[1:] if start < step] + [step]
+    for name in sorted({*phases.domains, *mixture}):
+        place = phases.domains.index(name) if name in phases.domains else None
+        before = [0.0 if place is None else phases.weights[i][place] for i in range(len(ends))]
+        parts = [f"{weight!r} until step {end}" for weight, end in zip(before, ends, strict=True) if end]
+        told[name] = ", then ".join([*parts, str(mixture.get(name, 0.0))])
+    return told
+
+
 def _in_steps(config: RunConfig, told: float | str) -> float | str:
     """A weight whose changes are told in steps."""
     one = Mixture.parse({"weight": told})
     weights, changes = one.weights["weight"], one.changes["weight"]
+    places = [change.at(config.length) for change in changes]
     parts = [
-        f"{weight!r} until step {change.at(config.length)}"
-        for weight, change in zip(weights, changes, strict=False)
+        f"{weight!r} until step {place}"
+        for i, (weight, place) in enumerate(zip(weights, places, strict=False))
+        if i == 0 or place > places[i - 1]  # of changes at one step the last holds
     ]
     return ", then ".join([*parts, repr(weights[-1])]) if parts else weights[0]

@@ -32,6 +32,13 @@ def captured() -> dict[str, Tensor]:
     return kept
 
 
+def seeded(seed: int) -> None:
+    """Start all states from one seed, so that a run depends on nothing that the process did before."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def restored(kept: dict[str, Tensor]) -> None:
     """Set the states to those of `captured`."""
     torch.set_rng_state(kept["torch"])

@@ -5,19 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from data.prepared import Prepared
-from evalsuite.sinks import Several, Sink, TensorBoard, Wandb
+from evalsuite.sinks import Several, Sink, TensorBoard
+from evalsuite.trackers import Wandb
 from scaling.errors import StagewiseError, UsageError
 from scaling.files import replacing
+from train import rng
 from train.checkpoint import Checkpoint, checkpoints, latest
 from train.config import RunConfig, TrackConfig, read_config, write_config
 from train.distributed import World, world
 from train.lock import locked
 from train.log import RunLog
-from train.loop import CHECKPOINTS, LOG, Outcome, Trainer
+from train.loop import CHECKPOINTS, LOG, Outcome, Trainer, fits
 from train.plan import Plan
 from train.stopping import stopping
 from train.text import tokens_of
@@ -47,12 +47,9 @@ def start(
         100
     """
     with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
-        if (folder / CONFIG).exists() or checkpoints(folder / CHECKPOINTS):
-            raise UsageError(
-                f"{folder}: holds a run; go on with `train resume {folder}`, or give another folder"
-            )
         with ranks.first_alone() as first:
             if first:
+                _check_new(folder)
                 tokens_of(config.data, folder / DATA, config.seed, progress)
         prepared = tokens_of(config.data, folder / DATA, config.seed)
         plan = Plan.of(config, prepared)
@@ -66,7 +63,8 @@ def start(
 def resume(folder: Path, *, progress: Progress | None = None, say: Say = lambda _: None) -> Outcome:
     """Go on with a run from its newest whole checkpoint, to the bit as if it had never stopped.
 
-    On another number of ranks the order of the text is the same; sums over ranks may differ in their last bits.
+    On another number of ranks the order of the text is the same; sums over ranks may differ in their last
+    bits.
 
     Raises:
         StagewiseError: no run, a run that is at work, only broken checkpoints, other data than it had.
@@ -84,7 +82,8 @@ def resume(folder: Path, *, progress: Progress | None = None, say: Say = lambda 
                 newest = latest(place, say)
                 if newest is None and checkpoints(place):
                     raise StagewiseError(
-                        f"{place}: every checkpoint is broken; start the run again in another folder, or copy a whole one here"
+                        f"{place}: every checkpoint is broken; start the run again in another folder, or "
+                        "copy a whole one here"
                     )
                 found = newest.step if newest is not None else None
         step = ranks.told(found)
@@ -100,8 +99,8 @@ def anneal(
 ) -> Outcome:  # fmt: skip
     """Branch a run off at a checkpoint: from there the learning rate falls to its lowest in some steps.
 
-    The branch reads the text that the run would have read next, unless given a mixture. It is a run of its own, in
-    its own folder, which holds a copy of the checkpoint.
+    The branch reads the text that the run would have read next, unless given a mixture. It is a run of its
+    own, in its own folder, which holds a copy of the checkpoint.
 
     Args:
         checkpoint: its folder, within the folder of its run. steps: of the branch. folder: of the branch.
@@ -111,37 +110,49 @@ def anneal(
         UsageError, StagewiseError: no checkpoint, a broken one, a rate that is at its lowest already.
     """
     base = checkpoint.resolve().parent.parent
-    found = [
-        one for one in checkpoints(checkpoint.resolve().parent) if one.path.name == checkpoint.resolve().name
-    ]
-    if not found or not (base / CONFIG).is_file():
+    if not (base / CONFIG).is_file():
         raise UsageError(f"{checkpoint}: no checkpoint of a run; give RUN/{CHECKPOINTS}/step-N")
-    if (folder / CONFIG).exists() or checkpoints(folder / CHECKPOINTS):
-        raise UsageError(f"{folder}: holds a run; give another folder, or go on with `train resume {folder}`")
-    found[0].verify()
     config = read_config(base / CONFIG)
-    plan = Plan.of(config, tokens_of(config.data, base / DATA, config.seed))
-    branch = plan.branched(found[0].step, steps)
-    if mixture:
-        branch = replace(branch, mixture=mixture)
-    Plan.of(branch, plan.prepared)  # its errors come before anything is written
-    with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
+    with world(config.device.device, config.device.threads) as ranks:
         with ranks.first_alone() as first:
             if first:
-                _copy(found[0], folder / CHECKPOINTS)
-                write_config(branch, folder / CONFIG)
-        trainer = Trainer(folder, Plan.of(branch, Prepared.read(str(branch.data.folder))), ranks)
-        trainer.load(checkpoints(folder / CHECKPOINTS)[-1])
-        return _train(trainer, trainer.step, progress, say)
+                _branch(checkpoint, config, steps, folder, mixture)
+        return resume(folder, progress=progress, say=say)
+
+
+def _branch(
+    checkpoint: Path, config: RunConfig, steps: int, folder: Path, mixture: dict[str, float | str] | None
+) -> None:
+    """Make the folder of a branch off a run of these settings."""
+    path = checkpoint.resolve()
+    found = next((one for one in checkpoints(path.parent) if one.path.name == path.name), None)
+    if found is None:
+        raise UsageError(f"{checkpoint}: no checkpoint of a run; give RUN/{CHECKPOINTS}/step-N")
+    _check_new(folder)
+    found.verify()
+    plan = Plan.of(config, tokens_of(config.data, path.parent.parent / DATA, config.seed))
+    fits(found, plan.prepared)
+    branch = plan.branched(found.step, steps, mixture)
+    Plan.of(branch, plan.prepared)  # its errors come before anything is written
+    _copy(found, folder / CHECKPOINTS)
+    write_config(branch, folder / CONFIG)
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / CONFIG).exists() or checkpoints(folder / CHECKPOINTS):
+        raise UsageError(f"{folder}: holds a run; go on with `train resume {folder}`, or give another folder")
 
 
 def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> Outcome:
     """Train, with trackers, until the end or a signal."""
     ranks, folder = trainer.world, trainer.folder
-    if ranks.first:
-        with RunLog(folder / LOG) as log:
-            log.rewind(done)
-        trainer.sink = _sinks(folder, trainer.plan.config, done)
+    if not done:
+        rng.seeded(trainer.plan.config.seed)
+    with ranks.first_alone() as first:
+        if first:
+            with RunLog(folder / LOG) as log:
+                log.rewind(done)
+            trainer.sink = _sinks(folder, trainer.plan.config, done)
     try:
         with stopping() as stop:
             outcome = trainer.run(stop, progress)

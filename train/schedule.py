@@ -15,8 +15,8 @@ Kind = Literal["wsd", "cosine", "constant"]
 class Schedule:
     """A learning rate as a pure function of the step.
 
-    `wsd` (warmup, stable, decay) holds the peak and falls over the last steps, so that a run can be branched from
-    anywhere in the flat part; `cosine` falls from the warmup on; `constant` never does.
+    `wsd` (warmup, stable, decay) holds the peak and falls over the last steps, so that a run can be branched
+    from anywhere in the flat part; `cosine` falls from the warmup on; `constant` never does.
 
     Attributes:
         kind: which. peak: the highest rate. steps: of the run. warmup: steps up to the peak, linear.
@@ -42,17 +42,19 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.peak <= 0 or not 0 <= self.floor <= 1 or min(self.warmup, self.decay) < 0:
             raise UsageError(
-                f"schedule: steps {self.steps}, peak {self.peak}, floor {self.floor}, warmup {self.warmup}, decay "
-                f"{self.decay}; valid are steps from 1, a peak above 0, a floor of 0 to 1, warmup and decay from 0"
+                f"schedule: steps {self.steps}, peak {self.peak}, floor {self.floor}, warmup {self.warmup}, "
+                f"decay {self.decay}; valid are steps from 1, a peak above 0, a floor of 0 to 1, warmup and "
+                "decay from 0"
             )
         if self.warmup + (self.decay if self.kind == "wsd" else 0) > self.steps:
             raise UsageError(
-                f"schedule: {self.warmup} steps of warmup and {self.decay} of decay in a run of {self.steps}; "
-                "shorten them, or train longer"
+                f"schedule: {self.warmup} steps of warmup and {self.decay} of decay in a run of "
+                f"{self.steps}; shorten them, or train longer"
             )
 
     def at(self, step: int) -> float:
         """The rate of step 0, 1, ...; after the last step that of the last."""
+        step = min(step, self.steps - 1)
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
         left = max(0, self.steps - 1 - step)

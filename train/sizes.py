@@ -9,16 +9,17 @@ from typing import Any
 from scaling.errors import UsageError
 from train.model import ModelConfig
 
-# name: layers, width, heads. Named after the weights of their blocks, about 12 layers width^2; depth and width grow
-# together. The head is 32 wide where a model is small, 64 from a width of 512 on, 128 in the largest.
+# name: layers, width, heads. Named after the weights of their blocks, about 12 layers width^2; depth and
+# width grow together. A head is 32 wide where a model is small, 64 from a width of 192 on, 128 in the
+# largest.
 PRESETS = {
     "0.1m": (2, 64, 2),
     "0.3m": (3, 96, 3),
     "0.8m": (4, 128, 4),
     "1.5m": (5, 160, 5),
-    "2.7m": (6, 192, 6),
-    "6m": (8, 256, 8),
-    "14m": (8, 384, 12),
+    "2.7m": (6, 192, 3),
+    "6m": (8, 256, 4),
+    "14m": (8, 384, 6),
     "25m": (8, 512, 8),
     "60m": (12, 640, 10),
     "85m": (12, 768, 12),
@@ -30,7 +31,8 @@ PRESETS = {
 def preset(name: str, **more: Any) -> ModelConfig:
     """The shape of a rung of the ladder.
 
-    The MLP is 8/3 of the width wide, rounded up to a multiple of 32, so that a block has about 12 width^2 weights.
+    The MLP is 8/3 of the width wide, rounded up to a multiple of 32, so that a block has about 12 width^2
+    weights.
 
     Args:
         name: of `PRESETS`. more: the other fields of `ModelConfig`, or fields to set otherwise.
@@ -62,7 +64,8 @@ class Size:
         embedding, head: weights of the embedding, and of a head of its own (0 where tied).
         blocks: all other weights of the plain model. mtp: those of multi-token prediction.
         forward: FLOPs of the forward pass for each token: 2 for each weight of a matrix that it meets (the
-            head, not the look-up of the embedding), and 2 products over the (length + 1) / 2 tokens it sees on average.
+            head, not the look-up of the embedding), and 2 products over the (length + 1) / 2 tokens it sees
+            on average.
         length: of the rows.
 
     Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,11 @@ def gathered(model: nn.Module, optimisers: Optimisers) -> dict[str, dict[str, Te
     All ranks have to call it; those after the first get nothing. A tied head is left out. A slot is named
     `weight|slot`, such as `model.norm.weight|exp_avg`.
     """
-    weights = dict(get_model_state_dict(model, options=_WHOLE))
-    slots = get_optimizer_state_dict(model, list(optimisers.parts), options=_WHOLE).get("state", {})
+    weights: dict[str, Any] = dict(get_model_state_dict(model, options=_WHOLE))
+    slots: Any = {}
+    # Of a new optimiser torch makes slots by a step with it, which AdamW counts.
+    if any(part.state for part in optimisers.parts):
+        slots = get_optimizer_state_dict(model, list(optimisers.parts), options=_WHOLE).get("state", {})
     if _is_tied(model):
         weights.pop(_TIED[0], None)
     flat = {
@@ -46,28 +50,39 @@ def scattered(
     """Put what `gathered` gave back, on any number of ranks; every rank has to have all of it.
 
     Raises:
-        StagewiseError: weights that are missing, foreign, or of another shape.
+        StagewiseError: weights or slots that are missing, foreign, or of another shape.
     """
-    weights = dict(weights)
+    whole: dict[str, Any] = dict(weights)
     wanted = {name: tuple(p.shape) for name, p in _named(model).items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in whole.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
             raise StagewiseError(
-                f"checkpoint: weight {name} has shape {given.get(name, 'none')}, the model that the config describes "
-                f"{wanted.get(name, 'none')}; give the config the run was started with"
+                f"checkpoint: weight {name} has shape {given.get(name, 'none')}, the model that the config "
+                f"describes {wanted.get(name, 'none')}; give the config the run was started with"
             )
     if _is_tied(model):
-        weights[_TIED[0]] = weights[_TIED[1]]
+        whole[_TIED[0]] = whole[_TIED[1]]
     options = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(model, weights, options=options)
+    set_model_state_dict(model, whole, options=options)
     parts = list(optimisers.parts)
-    state: dict[str, dict[str, Tensor]] = {}
+    state: dict[str, Any] = {}
     for key, value in slots.items():
         name, slot = key.split(_BETWEEN)
         state.setdefault(name, {})[slot] = value
+    mine: Any = get_optimizer_state_dict(model, parts, options=options)
+    if not slots:  # of a run whose every step was skipped; to ask for slots has just made some
+        for part in parts:
+            part.state.clear()
+        return
+    known = {f"{name}{_BETWEEN}{slot}" for name, told in mine["state"].items() for slot in told}
+    for key in sorted(known ^ slots.keys()):
+        raise StagewiseError(
+            f"checkpoint: {key} of the optimiser is {'missing' if key in known else 'unknown'}; give the "
+            "config the run was started with (optim.name)"
+        )
     # What is no slot (rates, decay) follows from the config.
-    groups = get_optimizer_state_dict(model, parts, options=options)["param_groups"]
+    groups = mine["param_groups"]
     set_optimizer_state_dict(model, parts, {"state": state, "param_groups": groups}, options=options)
 
 
@@ -76,4 +91,5 @@ def _named(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _is_tied(model: nn.Module) -> bool:
-    return getattr(model, "module", model).config.tied  # pyright: ignore[reportAttributeAccessIssue]
+    inner: Any = getattr(model, "module", model)
+    return inner.config.tied

@@ -22,7 +22,7 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """While the body runs, SIGINT and SIGTERM only set `Stop.by`; the second of them ends the process as ever.
+    """While the body runs, SIGINT and SIGTERM only set `Stop.by`; the second one ends the process as ever.
 
     Outside the main thread nothing is caught (Python allows it there alone).
 

@@ -1,4 +1,4 @@
-"""The tokens a run is trained on: those of a folder, or made from its sources, checked against the benchmarks."""
+"""The tokens of a run: those of a folder, or made from its sources, checked against the benchmarks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def benchmark_overlap() -> Overlap:
             tasks.append(registry.task(name))
         except StagewiseError as error:
             raise DataError(
-                f"{error}; the text cannot be checked against it: mend it, take its folder off the list (evalsuite "
-                "tasks --remove), or train without the check (data.overlap = false)"
+                f"{error}; the text cannot be checked against it: mend it, take its folder off the list "
+                "(evalsuite tasks --remove), or train without the check (data.overlap = false)"
             ) from error
     return Overlap.of(tasks)

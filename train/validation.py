@@ -42,8 +42,9 @@ class Loss:
 class Validation:
     """The same windows of held-out text each time.
 
-    A window has `context` + 1 tokens, one after the other from the beginning of a domain, up to `most` tokens; what
-    is left over at the end makes a shorter last one. Each token is predicted once, but for the first of each domain.
+    A window has `context` + 1 tokens, one after the other from the beginning of a domain, up to `most`
+    tokens; what is left over at the end makes a shorter last one. Each token is predicted once, but for the
+    first of each domain.
 
     Args:
         tokens: held-out, by domain. tokenizer: tells how many bytes a token is.
@@ -53,7 +54,8 @@ class Validation:
         DataError: a domain of less than two tokens.
 
     Example:
-        >>> Validation(prepared.tokens("validation"), tokenizer, 256, 16, 65536).run(model)     # doctest: +SKIP
+        >>> held_out = prepared.tokens("validation")                                  # doctest: +SKIP
+        >>> Validation(held_out, tokenizer, 256, 16, 65536).run(model)                # doctest: +SKIP
     """
 
     def __init__(
@@ -64,9 +66,14 @@ class Validation:
         for name, one in sorted(tokens.items()):
             if len(one) < 2:
                 raise DataError(
-                    f"validation: domain {name!r} has {len(one)} tokens, valid is two or more; hold more of it out"
+                    f"validation: domain {name!r} has {len(one)} tokens, valid is two or more; hold more of "
+                    "it out"
                 )
             ids = one.read(0, min(len(one), most + 1))
+            if not self.bytes[ids[1:]].any():
+                raise DataError(
+                    f"validation: domain {name!r} has no text after its first token; hold more of it out"
+                )
             whole = (len(ids) - 1) // context
             windows = [ids[i * context : i * context + context + 1] for i in range(whole)]
             batches = [np.stack(windows[i : i + rows]) for i in range(0, whole, rows)]
