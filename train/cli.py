@@ -125,7 +125,8 @@ def anneal_command(
     steps: Annotated[int, typer.Option(min=1, help="In which the learning rate falls.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the branch.")],
     mixture: Annotated[
-        list[str] | None, typer.Option(help="Other text from here on, such as maths=0.5. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Other text from here on: maths=0.5, or with `until step N`. Repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:

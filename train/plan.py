@@ -44,12 +44,7 @@ class Plan:
         Raises:
             UsageError, DataError: settings that contradict each other or the data.
         """
-        section = asdict(config.model)
-        name, context = section.pop("preset"), section.pop("context")
-        shape = preset(
-            name, vocab_size=prepared.tokenizer.size, context_length=context,
-            **{key: value for key, value in section.items() if value is not None},
-        )  # fmt: skip
+        shape = shape_of(config, prepared.tokenizer.size)
         tokens = prepared.tokens("train")
         told = config.mixture or {name: float(len(one)) for name, one in tokens.items()}
         mixture = Mixture.parse(told)
@@ -68,8 +63,6 @@ class Plan:
                 f"mtp.weight is {config.mtp.weight!r}: change points have to ascend; in "
                 f"{config.length} steps they are steps {', '.join(map(str, places))}"
             )
-        if config.mtp.depth >= context:
-            raise UsageError(f"mtp.depth is {config.mtp.depth}, valid is below model.context, {context}")
         return plan
 
     @cached_property
@@ -149,6 +142,20 @@ class Plan:
             schedule=replace(config.schedule, kind="wsd", warmup=0.0, decay=float(steps)),
             data=replace(config.data, folder=str(self.prepared.folder.resolve()), sources=()),
         )  # fmt: skip
+
+
+def shape_of(config: RunConfig, vocab_size: int) -> ModelConfig:
+    """The shape of the model, which can be checked before there is a tokenizer.
+
+    Raises:
+        UsageError: no such preset, a shape that cannot be.
+    """
+    section = asdict(config.model)
+    name, context = section.pop("preset"), section.pop("context")
+    if config.mtp.depth >= context:
+        raise UsageError(f"mtp.depth is {config.mtp.depth}, valid is below model.context, {context}")
+    told = {key: value for key, value in section.items() if value is not None}
+    return preset(name, vocab_size=vocab_size, context_length=context, **told)
 
 
 def _followed(phases: Phases, step: int, mixture: Mapping[str, float | str]) -> dict[str, float | str]:

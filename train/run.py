@@ -18,7 +18,7 @@ from train.distributed import World, world
 from train.lock import locked
 from train.log import RunLog
 from train.loop import CHECKPOINTS, LOG, Outcome, Trainer, fits
-from train.plan import Plan
+from train.plan import Plan, shape_of
 from train.stopping import stopping
 from train.text import tokens_of
 
@@ -50,6 +50,7 @@ def start(
         with ranks.first_alone() as first:
             if first:
                 _check_new(folder)
+                shape_of(config, 1)  # what can be wrong shows before the work of making tokens
                 tokens_of(config.data, folder / DATA, config.seed, progress)
         prepared = tokens_of(config.data, folder / DATA, config.seed)
         plan = Plan.of(config, prepared)

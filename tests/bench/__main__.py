@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import choosing, fits, growth, reading, scoring
+from tests.bench import choosing, fits, growth, overlap, reading, scoring, training
 from tests.measured import run_named
 
 BENCHMARKS = {
@@ -12,6 +12,10 @@ BENCHMARKS = {
     "choosing": choosing.run,
     "scoring": scoring.run,
     "harness": scoring.harness,
+    "overlap": overlap.run,
+    "training": training.run,
+    "memory": training.memory,
+    "target": training.target,
 }
 
 if __name__ == "__main__":

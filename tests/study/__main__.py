@@ -11,6 +11,7 @@ from tests.study import (
     items,
     ladder,
     latent,
+    mtp,
     optimum,
     selection,
     small_models,
@@ -33,6 +34,7 @@ STUDIES = {
     "items": items.run,
     "items-needed": items.run_needed,
     "items-windows": items.run_windows,
+    "mtp": mtp.run,
 }
 
 if __name__ == "__main__":
