@@ -86,6 +86,21 @@ class Plan:
         """Weights and FLOPs."""
         return size_of(self.shape, self.config.model.context, self.config.mtp.depth)
 
+    def told(self) -> list[str]:
+        """What the run is, and how often it reads its text, a line each."""
+        size, tokens = self.size, self.config.length * self.tokens_per_step
+        mtp = f" and {size.mtp:,} for multi-token prediction" if size.mtp else ""
+        lines = [
+            f"{size.params:,} parameters ({size.blocks:,} in blocks){mtp}; {tokens:,} tokens in "
+            f"{self.config.length:,} steps; {tokens * size.training:.3g} FLOPs counted, "
+            f"{tokens * size.six_n:.3g} as 6ND"
+        ]
+        for domain, rows in self.batches().repetitions().groupby("domain", sort=True):
+            parts = [f"{one.epochs:.2g} in steps {one.steps}" for one in rows.itertuples() if one.rows]
+            epochs = " + ".join(parts) or "never"
+            lines.append(f"{domain}: {rows['tokens'].iloc[0]:,} tokens; epochs: {epochs}")
+        return lines
+
     @property
     def tokens_per_step(self) -> int:
         """Of all ranks together."""

@@ -149,6 +149,8 @@ def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> 
     ranks, folder = trainer.world, trainer.folder
     if not done:
         rng.seeded(trainer.plan.config.seed)
+        for line in trainer.plan.told():
+            say(line)
     with ranks.first_alone() as first:
         if first:
             with RunLog(folder / LOG) as log:

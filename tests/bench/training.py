@@ -37,9 +37,9 @@ SMALL = {
     "model.preset": "0.3m", "model.context": 128, "batch.rows": 16, "validation.every": 0,
     "checkpoint.every": 10**6, "device.threads": 1, "data.overlap": False,
 }  # fmt: skip
-STEPS = 800
-PARTS = (0.4, 0.5, 0.6, 0.7, 0.8)
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
+STEPS = 400
+PARTS = (0.5, 0.6, 0.7, 0.8)
+RATES = (2e-3, 4e-3, 8e-3, 16e-3)
 TUNED_ON, SEEDS = 100, (0, 1)
 
 
@@ -116,11 +116,11 @@ def target() -> pd.DataFrame:
         arms = {"adamw": {"schedule.kind": "cosine", "schedule.floor": 0.1}, "muon": {"schedule.kind": "wsd"}}
         best = {}
         for name, more in arms.items():
-            told = {
-                rate: _small(prepared, Path(folder), name, more, rate, STEPS, TUNED_ON)[0] for rate in RATES
-            }
-            best[name] = min(told, key=lambda rate: told[rate])
-            print(name, told, file=sys.stderr)
+            told = {}
+            for rate in RATES:
+                told[rate] = _small(prepared, Path(folder), name, more, rate, STEPS, TUNED_ON)[0]
+                print(name, rate, told[rate], file=sys.stderr, flush=True)
+            best[name] = min(RATES, key=lambda rate: told[rate])
         rows = []
         for seed in SEEDS:
             wanted, theirs = _small(

@@ -151,6 +151,25 @@ def test_evalsuite_loads_it(tmp_path, case):
     assert found.warnings == ()
 
 
+def test_lm_eval_reads_it(tmp_path):
+    """Oracle: log-likelihoods from our logits, token by token, against those of lm-eval's HFLM."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model, words = made(), byte_tokenizer()
+    where = str(export(model, words, tmp_path / "out"))
+    lm = HFLM(pretrained=where, device="cpu", dtype="float32", batch_size=1)
+    asked = [("2 + 3 =", " 5"), ("a cat", " sat")]
+    found = lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in asked], disable_tqdm=True)
+    for (context, answer), (logprob, _) in zip(asked, found, strict=True):
+        row = torch.tensor(words.encode([context + answer])[0], dtype=torch.long)[None]
+        with torch.no_grad():
+            told = model(row).logits[0].log_softmax(dim=-1)
+        start = len(context.encode())
+        wanted = sum(float(told[i - 1, row[0, i]]) for i in range(start, row.shape[1]))
+        assert logprob == pytest.approx(wanted, abs=1e-4)
+
+
 def test_generation_stops_at_the_end_of_a_document(tmp_path):
     """Greedy words of transformers are those of the model, up to the end of a document."""
     model = made()
