@@ -38,8 +38,8 @@ SMALL = {
     "checkpoint.every": 10**6, "device.threads": 1, "data.overlap": False,
 }  # fmt: skip
 STEPS = 400
-PARTS = (0.5, 0.6, 0.7, 0.8)
-RATES = (2e-3, 4e-3, 8e-3, 16e-3)
+PARTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3)
 TUNED_ON, SEEDS = 100, (0, 1)
 
 
@@ -113,14 +113,18 @@ def target() -> pd.DataFrame:
         sources = (Source("embedded", most=2_000_000),)
         tokens = DataConfig(tokenizer="bytes", sources=sources, held_out=0.05, overlap=False)
         prepared = tokens_of(tokens, Path(folder) / "tokens")
-        arms = {"adamw": {"schedule.kind": "cosine", "schedule.floor": 0.1}, "muon": {"schedule.kind": "wsd"}}
+        arms = {
+            "adamw": {"schedule.kind": "cosine", "schedule.floor": 0.1, "schedule.warmup": 0.1},
+            "muon": {"schedule.kind": "wsd"},
+        }
         best = {}
         for name, more in arms.items():
-            told = {}
-            for rate in RATES:
-                told[rate] = _small(prepared, Path(folder), name, more, rate, STEPS, TUNED_ON)[0]
-                print(name, rate, told[rate], file=sys.stderr, flush=True)
-            best[name] = min(RATES, key=lambda rate: told[rate])
+            best[name] = _best_rate(
+                lambda rate, name=name, more=more: _small(
+                    prepared, Path(folder), name, more, rate, STEPS, TUNED_ON
+                )[0]
+            )
+            print(name, best[name], file=sys.stderr, flush=True)
         rows = []
         for seed in SEEDS:
             wanted, theirs = _small(
@@ -137,6 +141,24 @@ def target() -> pd.DataFrame:
                     break
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _best_rate(loss: Callable[[float], float]) -> float:
+    """The rate with a higher loss on both its sides, found from the middle of `RATES` on."""
+    known: dict[int, float] = {}
+
+    def at(i: int) -> float:
+        if not 0 <= i < len(RATES):
+            return float("inf")
+        if i not in known:
+            known[i] = loss(RATES[i])
+            print(f"rate {RATES[i]:g}: {known[i]:.4f}", file=sys.stderr, flush=True)
+        return known[i]
+
+    i = len(RATES) // 2
+    while (side := min((i - 1, i + 1), key=at)) is not None and at(side) < at(i):
+        i = side
+    return RATES[i]
 
 
 def _small(
