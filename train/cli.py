@@ -95,12 +95,13 @@ def run_command(
 
     Example: [bold]train run -o runs/a --preset 0.3m --steps 300[/bold]
     """
-    from train.run import start
-
     flags = {"steps": steps, "tokens": tokens, "model.preset": preset, "seed": seed}
     if data is not None:
         flags["data.folder"] = str(data.resolve())
-    told = read(config, settings, flags)
+    told = read(config, settings, flags)  # before torch is loaded: a typo shows at once
+
+    from train.run import start
+
     with work("training") as progress:
         _say_outcome(start(output, told, progress=progress, say=say), as_json)
 

@@ -227,9 +227,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.tokens is None):
+            got = "neither" if self.steps is None else "both"
             raise UsageError(
-                "config: give the length of the run, as steps or as tokens (one of them), such as "
-                "steps = 1000"
+                f"config: got {got} of steps and tokens: give the length of the run, as steps or as tokens "
+                "(one of them), such as steps = 1000"
             )
 
     @property

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ class World:
 
     Attributes:
         rank, size: of this process. device: where it computes.
+        patient: ranks that wait for long work of the first, on the CPU: those of the device would give up.
 
     Example:
         >>> World().size, World().rows(4)
@@ -33,6 +35,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    patient: Any = None
 
     @property
     def first(self) -> bool:
@@ -68,7 +71,7 @@ class World:
         if self.size == 1:
             return value
         box = [value if self.first else None]
-        torch.distributed.broadcast_object_list(box, src=0, device=self.device)
+        torch.distributed.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
 
     @contextmanager
@@ -83,7 +86,7 @@ class World:
         problem: str | None = None
         try:
             yield self.first
-        except Exception as error:  # the others would wait for ever
+        except BaseException as error:  # the others would wait for ever
             problem = f"{type(error).__name__}: {error}"
             raise
         finally:
@@ -113,7 +116,7 @@ class World:
             fully_shard(model, mesh=mesh)
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
 
 def quiet(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
@@ -142,15 +145,17 @@ def world(device: str = "auto", threads: int | None = None) -> Iterator[World]:
     place = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    if size == 1 or torch.distributed.is_initialized():
+    if size == 1:
         yield World(rank, size, place)
         return
-    torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    gpu = place.type == "cuda"
+    torch.distributed.init_process_group("nccl" if gpu else "gloo", device_id=place if gpu else None)
+    patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=1))
     # What trained (DDP's reducer) may outlive the group and be the last to hold it: its end would then wait
     # for a thread that waits for the interpreter. So the interpreter holds it to its own end.
-    _GROUPS.append(torch.distributed.group.WORLD)
+    _GROUPS.extend((torch.distributed.group.WORLD, patient))
     try:
-        yield World(rank, size, place)
+        yield World(rank, size, place, patient)
     finally:
         torch.distributed.destroy_process_group()
 

@@ -159,7 +159,7 @@ def _check_free(target: Path, force: bool) -> None:
         )
     if not force:
         raise StagewiseError(
-            f"{target}: holds an export already; give another folder, or force to replace it"
+            f"{target}: holds an export already; give another folder, or replace it (--force)"
         )
     if added := sorted({one.name for one in target.iterdir()} - set(manifest.files) - {MANIFEST}):
         raise StagewiseError(

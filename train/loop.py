@@ -120,7 +120,7 @@ class Trainer:
                     progress(self.step, steps, _told(record))
                 if stopping:
                     break
-        ended = stop.by or ("signal" if self.step < steps else "")
+        ended = (stop.by or "signal") if self.step < steps else ""
         tokens = self.step * self.plan.tokens_per_step
         return Outcome(
             self.step, steps, ended, self.guard.skipped, self.losses, tokens, tokens * self.plan.size.training

@@ -30,7 +30,11 @@ class RMSNorm(nn.Module):
         # On a CPU torch composes it of a dozen passes over memory, a third of the time these take.
         if x.device.type == "cpu" and x.dtype == self.weight.dtype and torch.is_grad_enabled():
             return _Normed.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        normed = F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
+        if torch.is_autocast_enabled(x.device.type):
+            # Once, for all the products that read it.
+            return normed.to(torch.get_autocast_dtype(x.device.type))
+        return normed.to(x.dtype)
 
 
 class _Normed(torch.autograd.Function):

@@ -55,6 +55,8 @@ class Plan:
             config, steps=config.length, tokens=None, mixture=mixture.to_json(),
             optim=replace(config.optim, lr=rate),
         )  # fmt: skip
+        if config.data.folder is not None:  # the run may be taken up from elsewhere
+            resolved = replace(resolved, data=replace(config.data, folder=str(prepared.folder.resolve())))
         plan = cls(resolved, shape, phases, prepared)
         _ = plan.schedule  # its errors belong here
         places = [change.at(config.length) for change in plan._mtp.changes["weight"]]
@@ -99,6 +101,12 @@ class Plan:
             parts = [f"{one.epochs:.2g} in steps {one.steps}" for one in rows.itertuples() if one.rows]
             epochs = " + ".join(parts) or "never"
             lines.append(f"{domain}: {rows['tokens'].iloc[0]:,} tokens; epochs: {epochs}")
+        missing = sorted(set(self.phases.domains) - set(self.prepared.tokens("validation")))
+        if missing:
+            lines.append(
+                f"NO HELD-OUT TEXT of {', '.join(missing)}: its loss is not measured; raise data.held_out, "
+                "or name a source with held_out = true"
+            )
         return lines
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from evalsuite.sinks import Several, Sink, TensorBoard
@@ -19,6 +20,7 @@ from train.lock import locked
 from train.log import RunLog
 from train.loop import CHECKPOINTS, LOG, Outcome, Trainer, fits
 from train.plan import Plan, shape_of
+from train.record import course_of, settle, text_of
 from train.stopping import stopping
 from train.text import tokens_of
 
@@ -50,13 +52,19 @@ def start(
         with ranks.first_alone() as first:
             if first:
                 _check_new(folder)
-                shape_of(config, 1)  # what can be wrong shows before the work of making tokens
+                # What can be wrong shows before the work of making tokens.
+                check_trackers(config.track)
+                shape_of(config, 1)
+                if config.data.folder is None:
+                    made = (folder / DATA / "data.json").is_file()
+                    settle(folder, "text", text_of(config), anew=not made)
                 tokens_of(config.data, folder / DATA, config.seed, progress)
         prepared = tokens_of(config.data, folder / DATA, config.seed)
         plan = Plan.of(config, prepared)
         trainer = Trainer(folder, plan, ranks)
         with ranks.first_alone() as first:
             if first:
+                settle(folder, "course", course_of(plan.config), anew=True)
                 write_config(plan.config, folder / CONFIG)
         return _train(trainer, 0, progress, say)
 
@@ -71,27 +79,35 @@ def resume(folder: Path, *, progress: Progress | None = None, say: Say = lambda 
         StagewiseError: no run, a run that is at work, only broken checkpoints, other data than it had.
     """
     if not (folder / CONFIG).is_file():
-        raise StagewiseError(f"{folder}: holds no {CONFIG}; give the folder of a run")
+        raise UsageError(f"{folder}: holds no {CONFIG}; give the folder of a run")
     config = read_config(folder / CONFIG)
     with world(config.device.device, config.device.threads) as ranks, _held(folder, ranks):
-        prepared = tokens_of(config.data, folder / DATA, config.seed)
-        trainer = Trainer(folder, Plan.of(config, prepared), ranks)
-        place = folder / CHECKPOINTS
-        found = None
-        with ranks.first_alone() as first:
-            if first:
-                newest = latest(place, say)
-                if newest is None and checkpoints(place):
-                    raise StagewiseError(
-                        f"{place}: every checkpoint is broken; start the run again in another folder, or "
-                        "copy a whole one here"
-                    )
-                found = newest.step if newest is not None else None
-        step = ranks.told(found)
-        if step is not None:
-            trainer.load(next(one for one in checkpoints(place) if one.step == step))
-        say(f"{folder}: goes on after step {trainer.step} of {config.length}")
-        return _train(trainer, trainer.step, progress, say)
+        return _resumed(folder, config, ranks, progress, say)
+
+
+def _resumed(folder: Path, config: RunConfig, ranks: World, progress: Progress | None, say: Say) -> Outcome:
+    """`resume`, in a folder that is held."""
+    place = folder / CHECKPOINTS
+    found = None
+    with ranks.first_alone() as first:
+        if first:
+            check_trackers(config.track)
+            settle(folder, "course", course_of(config))
+            tokens_of(config.data, folder / DATA, config.seed, progress)  # made again where they were lost
+            newest = latest(place, say)
+            if newest is None and checkpoints(place):
+                raise StagewiseError(
+                    f"{place}: every checkpoint is broken; start the run again in another folder, or "
+                    "copy a whole one here"
+                )
+            found = newest.step if newest is not None else None
+    step = ranks.told(found)
+    prepared = tokens_of(config.data, folder / DATA, config.seed)
+    trainer = Trainer(folder, Plan.of(config, prepared), ranks)
+    if step is not None:
+        trainer.load(next(one for one in checkpoints(place) if one.step == step))
+    say(f"{folder}: goes on after step {trainer.step} of {config.length}")
+    return _train(trainer, trainer.step, progress, say)
 
 
 def anneal(
@@ -117,14 +133,21 @@ def anneal(
     with world(config.device.device, config.device.threads) as ranks:
         with ranks.first_alone() as first:
             if first:
-                _branch(checkpoint, config, steps, folder, mixture)
-        return resume(folder, progress=progress, say=say)
+                found, branch = _branch(checkpoint, config, steps, folder, mixture)
+        with _held(folder, ranks):
+            with ranks.first_alone() as first:
+                if first:
+                    _check_new(folder)
+                    settle(folder, "course", course_of(branch), anew=True)
+                    _copy(found, folder / CHECKPOINTS)
+                    write_config(branch, folder / CONFIG)
+            return _resumed(folder, read_config(folder / CONFIG), ranks, progress, say)
 
 
 def _branch(
     checkpoint: Path, config: RunConfig, steps: int, folder: Path, mixture: dict[str, float | str] | None
-) -> None:
-    """Make the folder of a branch off a run of these settings."""
+) -> tuple[Checkpoint, RunConfig]:
+    """Where a branch begins, and its settings, off a run of these; nothing is written yet."""
     path = checkpoint.resolve()
     found = next((one for one in checkpoints(path.parent) if one.path.name == path.name), None)
     if found is None:
@@ -134,9 +157,7 @@ def _branch(
     plan = Plan.of(config, tokens_of(config.data, path.parent.parent / DATA, config.seed))
     fits(found, plan.prepared)
     branch = plan.branched(found.step, steps, mixture)
-    Plan.of(branch, plan.prepared)  # its errors come before anything is written
-    _copy(found, folder / CHECKPOINTS)
-    write_config(branch, folder / CONFIG)
+    return found, Plan.of(branch, plan.prepared).config
 
 
 def _check_new(folder: Path) -> None:
@@ -165,6 +186,18 @@ def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> 
     if outcome.stopped and ranks.first:
         say(f"stopped by {outcome.stopped} at step {outcome.step}; go on with: train resume {folder}")
     return outcome
+
+
+def check_trackers(told: TrackConfig) -> None:
+    """Refuse trackers that are not installed, before there is a run to track.
+
+    Raises:
+        UsageError: which, and how to get it.
+    """
+    wanted = {"tensorboard": told.tensorboard, told.wandb or "": told.wandb is not None}
+    for name, on in wanted.items():
+        if on and find_spec(name) is None:
+            raise UsageError(f"track: {name} is not installed; pip install {name}, or leave it out")
 
 
 def _sinks(folder: Path, config: RunConfig, done: int) -> Sink | None:

@@ -195,7 +195,7 @@ def test_resume_of_a_finished_run_prints_it_again(done: tuple[Path, Said]):
 
 
 def test_resume_needs_a_run(tmp_path: Path):
-    said = call("resume", tmp_path, code=1)
+    said = call("resume", tmp_path, code=2)
     assert said.err == f"error: {tmp_path}: holds no {CONFIG}; give the folder of a run\n"
 
 
@@ -206,7 +206,7 @@ def test_anneal_branches_off(tmp_path: Path, done: tuple[Path, Said]):
     assert (found["step"], found["steps"]) == (15, 15) and list(found["validation"]) == DOMAINS
     assert steps_of(folder)[-1] == 15
     mixture = read_config(folder / CONFIG).mixture
-    assert str(mixture["code"]).endswith(" until step 12, then 1")
+    assert str(mixture["code"]).endswith(" until step 12, then 1.0")
     assert str(mixture["prose"]).endswith(" until step 12, then 0.5 until step 14, then 0")
     said = call("anneal", at(done[0], 12), "--steps", "3", "-o", folder, code=2)
     assert "holds a run" in said.err

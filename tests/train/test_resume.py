@@ -19,6 +19,7 @@ from train.checkpoint import checkpoint_name
 from train.config import RunConfig
 from train.lock import LOCK
 from train.loop import CHECKPOINTS, LOG
+from train.record import RECORD
 from train.run import CONFIG
 
 __all__ = ["data"]
@@ -223,7 +224,9 @@ def test_a_signal_writes_a_checkpoint(whole, plain, tmp_path, name):
     assert (end.code, end.error, end.complaints) == (0, "", ())
     # The step that was at work is done; then it ends.
     assert (end.value["step"], end.value["stopped"]) == (8, name)
-    assert end.value["said"] == [f"stopped by {name} at step 8; go on with: train resume {tmp_path / 'run'}"]
+    assert end.value["said"][-1:] == [
+        f"stopped by {name} at step 8; go on with: train resume {tmp_path / 'run'}"
+    ]
     assert steps_of(tmp_path / "run") == [3, 6, 8]
     runs.resume(tmp_path / "run")
     same(tmp_path / "run", whole)
@@ -297,8 +300,13 @@ def test_another_shape_than_it_had(copy):
     until(copy, 12)
     text = (copy / CONFIG).read_text()
     (copy / CONFIG).write_text(text.replace("width = 16", "width = 32"))
+    with pytest.raises(StagewiseError, match=r"model\.width was 16 when the run was started and is 32 now"):
+        runs.resume(copy)
+    # Where nobody noted what it was started with, the weights say it.
+    (copy / RECORD).unlink()
     with pytest.raises(StagewiseError, match=r"shape .* give the config the run was started with"):
         runs.resume(copy)
+    (copy / RECORD).unlink()
     (copy / CONFIG).write_text(text)
     assert runs.resume(copy).step == STEPS
 

@@ -21,6 +21,7 @@ from train.lock import LOCK
 from train.log import read
 from train.loop import CHECKPOINTS, LOG
 from train.plan import Plan
+from train.record import RECORD
 from train.run import CONFIG
 
 __all__ = ["data"]
@@ -49,7 +50,7 @@ def own(text: Path, **more: Any) -> RunConfig:
 
 
 def test_what_a_run_leaves(base, plain, data):
-    assert {path.name for path in base.iterdir()} == {CONFIG, LOG, CHECKPOINTS, LOCK}
+    assert {path.name for path in base.iterdir()} == {CONFIG, LOG, CHECKPOINTS, LOCK, RECORD}
     # Every third; the newest five are kept.
     assert steps_of(base) == [6, 9, 12, 15, 18]
     there = {path.name for path in (base / CHECKPOINTS).iterdir()}
@@ -106,7 +107,14 @@ def test_the_config_it_leaves_is_the_run(base, plain, data, tmp_path):
 def test_what_it_returns_and_tells(plain, data, tmp_path):
     said, told = [], []
     outcome = runs.start(tmp_path / "run", plain, progress=lambda *one: told.append(one), say=said.append)
-    assert said == []
+    assert said[0].startswith(
+        "8,272 parameters (4,160 in blocks) and 4,704 for multi-token prediction; 1,152 tok"
+    )
+    drawn = Plan.of(plain, Prepared.read(data)).batches().repetitions()
+    assert len(said) == 1 + drawn["domain"].nunique()
+    for line, (domain, rows) in zip(said[1:], drawn.groupby("domain"), strict=True):
+        assert line.startswith(f"{domain}: {rows['tokens'].iloc[0]:,} tokens; epochs: ")
+        assert all(f"{one:.2g} in steps" in line for one in rows["epochs"] if one)
     assert [one[:2] for one in told] == [(step, STEPS) for step in range(1, STEPS + 1)]
     assert all("loss " in one[2] and "tok/s" in one[2] and "of peak" in one[2] for one in told)
     size = Plan.of(plain, Prepared.read(data)).size
