@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from data.prepared import Prepared
 from data.sources import Source
@@ -46,9 +48,10 @@ TUNED_ON, SEEDS = 100, (0, 1)
 def run() -> pd.DataFrame:
     """Our step (data, loss, gradient, clipping, update, record) and a plain loop over transformers' Llama.
 
-    Both in float32 on two threads, a step of each in turn on the same batches, medians; the matrix rate is
-    that of products of 1024 wide matrices, taken in between. `share` counts FLOPs as `train.sizes` does
-    (causal attention at its half), `palm_share` as the PaLM paper does (attention in full).
+    Both in float32 on two threads, a step of each in turn on the same batches, medians. Shares are FLOPs per
+    second over a matrix rate taken in between: of products of 1024 wide matrices (the fastest there are), of
+    4096 wide ones, and of the products that the step itself is made of, run alone. FLOPs are counted as
+    `train.sizes` does (causal attention at its half).
     """
     torch.set_num_threads(THREADS)
     rows = []
@@ -60,26 +63,24 @@ def run() -> pd.DataFrame:
             for name in ("adamw", "muon"):
                 ours = _trainer(prepared, Path(folder), {**SHAPE, "optim.name": name})
                 theirs = _hugging_face(ours)
-                times: dict[str, list[float]] = {"ours": [], "theirs": [], "rate": []}
+                times: dict[str, list[float]] = {"ours": [], "theirs": [], "1024": [], "4096": [], "own": []}
                 for _ in range(ROUNDS):
                     times["theirs"].append(_seconds(theirs))
                     times["ours"].append(_seconds(ours._trained))
-                    times["rate"].append(peak_rate(torch.device("cpu"), torch.float32, 0.1)[0])
+                    times["1024"].append(peak_rate(torch.device("cpu"), torch.float32, 0.1)[0])
+                    times["4096"].append(_rate([(4096, 4096, 4096)]))
+                    times["own"].append(_rate(_products(ours)))
                 middle = {key: statistics.median(values[1:]) for key, values in times.items()}
-                tokens, shape = ours.plan.tokens_per_step, ours.plan.shape
-                flops = tokens * ours.plan.size.training
-                more = 12 * shape.layers * shape.width * (256 - 257 / 2) * tokens
-                rows.append(
-                    {
-                        "vocabulary": shape.vocab_size, "optimiser": name,
-                        "tokens/s": tokens / middle["ours"],
-                        "theirs": tokens / middle["theirs"], "ratio": middle["theirs"] / middle["ours"],
-                        "share": flops / middle["ours"] / middle["rate"],
-                        "palm_share": (flops + more) / middle["ours"] / middle["rate"],
-                        "their_share": flops / middle["theirs"] / middle["rate"],
-                        "GFLOP/s": middle["rate"] / 1e9,
-                    }
-                )  # fmt: skip
+                tokens = ours.plan.tokens_per_step
+                rate = tokens * ours.plan.size.training / middle["ours"]
+                row: dict[str, Any] = {
+                    "vocabulary": ours.plan.shape.vocab_size, "optimiser": name,
+                    "tokens/s": tokens / middle["ours"], "theirs": tokens / middle["theirs"],
+                    "ratio": middle["theirs"] / middle["ours"], "GFLOP/s": rate / 1e9,
+                }  # fmt: skip
+                for kind in ("1024", "4096", "own"):
+                    row |= {f"rate_{kind}": middle[kind] / 1e9, f"share_{kind}": rate / middle[kind]}
+                rows.append(row)
                 print(rows[-1], file=sys.stderr)
     return pd.DataFrame(rows)
 
@@ -210,15 +211,42 @@ def _hugging_face(ours: Trainer) -> Callable[[], None]:
     return step
 
 
+def _products(trainer: Trainer) -> list[tuple[int, int, int]]:
+    """Shapes (rows, inner, columns) of the matrix products of a step but for attention, forward and back."""
+    tokens = trainer.plan.tokens_per_step
+    layers = [one for one in trainer.model.modules() if isinstance(one, nn.Linear)]
+    shapes = [(one.in_features, one.out_features) for one in layers]
+    return [told for k, n in shapes for told in ((tokens, k, n), (tokens, n, k), (k, tokens, n))]
+
+
+def _rate(shapes: list[tuple[int, int, int]]) -> float:
+    """FLOPs per second of these products, one after the other."""
+    spent, done = 0.0, 0.0
+    for (m, k, n), count in Counter(shapes).items():
+        one, other, out = torch.ones(m, k), torch.ones(k, n), torch.empty(m, n)
+        work = partial(torch.mm, one, other, out=out)
+        work()  # pages are there
+        spent += count * min(_seconds(work) for _ in range(2))
+        done += count * 2.0 * m * k * n
+    return done / spent
+
+
+def _highest() -> float:
+    """Largest resident size since it was reset, MB. Linux."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+
+
 def _grown(place: str, which: str) -> float:
     """Growth of the largest resident size over two steps, MB."""
     torch.set_num_threads(THREADS)
     trainer = _trainer(Prepared.read(place), Path(place), {**SHAPE, "optim.name": "adamw"})
     step = trainer._trained if which == "ours" else _hugging_face(trainer)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest so far is that of now
+    before = _highest()
     for _ in range(2):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _highest() - before
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -207,7 +207,7 @@ def test_anneal_branches_off(tmp_path: Path, done: tuple[Path, Said]):
     assert steps_of(folder)[-1] == 15
     mixture = read_config(folder / CONFIG).mixture
     assert str(mixture["code"]).endswith(" until step 12, then 1.0")
-    assert str(mixture["prose"]).endswith(" until step 12, then 0.5 until step 14, then 0")
+    assert str(mixture["prose"]).endswith(" until step 12, then 0.5 until step 14, then 0.0")
     said = call("anneal", at(done[0], 12), "--steps", "3", "-o", folder, code=2)
     assert "holds a run" in said.err
 
