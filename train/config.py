@@ -281,11 +281,11 @@ def read_config(
             if not isinstance(inner, dict):
                 raise UsageError(f"{name}: {section} is no section")
         inner[last] = value
-    return parse_config(told, str(path or "config"))
+    return parse_config(told, str(path or "config"), tuple(settings or ()))
 
 
-def parse_config(told: Mapping[str, Any], where: str) -> RunConfig:
-    """`read_config` for data in memory; `where` stands for the file in messages."""
+def parse_config(told: Mapping[str, Any], where: str, settings: tuple[str, ...] = ()) -> RunConfig:
+    """`read_config` for data in memory; `where` stands for the file in messages, but of these settings."""
     told = dict(told)
     data = told.get("data")
     if isinstance(data, dict) and isinstance(data.get("sources"), list):
@@ -298,7 +298,12 @@ def parse_config(told: Mapping[str, Any], where: str) -> RunConfig:
         return _ADAPTER[0].validate_python(told)
     except ValidationError as error:
         problems = [_problem(one) for one in error.errors(include_url=False)]
-        raise UsageError("\n".join(f"{where}: {one}" for one in problems)) from error
+        lines = []
+        for name, problem in problems:
+            parts = [(f"{one}.", f"{name}.") for one in settings]
+            given = any(one.startswith(other) or other.startswith(one) for one, other in parts)
+            lines.append(f"{'config' if given else where}: {name}: {problem}")
+        raise UsageError("\n".join(lines)) from error
 
 
 def write_config(config: RunConfig, path: str | os.PathLike[str]) -> None:
@@ -316,8 +321,8 @@ def _set(value: Any) -> Any:
     return [_set(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _problem(one: Any) -> str:
-    """A problem that pydantic found, in words."""
+def _problem(one: Any) -> tuple[str, str]:
+    """A problem that pydantic found: the setting's name, and words."""
     # Of a union it names the branches it tried, which are no keys.
     place = [str(part) for part in one["loc"] if "[" not in str(part) and part not in _BRANCHES]
     name = ".".join(place)
@@ -325,9 +330,9 @@ def _problem(one: Any) -> str:
         known = _known(place[:-1])
         close = difflib.get_close_matches(place[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"valid are {', '.join(known)}"
-        return f"{name}: unknown key; {hint}"
+        return name, f"unknown key; {hint}"
     said = one["msg"][:1].lower() + one["msg"][1:]
-    return f"{name}: got {str(one.get('input'))[:80]!r}: {said}"
+    return name, f"got {str(one.get('input'))[:80]!r}: {said}"
 
 
 def _known(sections: list[str]) -> list[str]:

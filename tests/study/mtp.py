@@ -48,7 +48,7 @@ class Setting:
             domain, their length, and tokens to give.
     """
 
-    steps: int = 600
+    steps: int = 400
     preset: str = "0.8m"
     vocab: int = 2048
     context: int = 256
