@@ -255,6 +255,8 @@ def _live(pipe: Any, job: Callable[..., Any], args: tuple[Any, ...], env: dict[s
 
     gc.freeze()  # what is shared with the other children is not looked through, nor copied
     torch.set_num_threads(1)
+    # A shell that starts the tests in the background has told them to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(env)
     complaints: list[str] = []
     sys.unraisablehook = lambda one: complaints.append(f"{one.exc_value!r} in {one.object!r}")
