@@ -67,7 +67,7 @@ def load_model(
         )
     if dtype != "auto" and dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r}: valid are auto, {', '.join(DTYPES)}")
-    place = _device(device)
+    place = device_of(device)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     try:
@@ -111,7 +111,16 @@ def _line(error: Exception) -> str:
     return f"{' '.join(str(error).split()):.400}".rstrip(".")
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device of a name, or a GPU where there is one; `cuda` is that of this process under torchrun.
+
+    Raises:
+        UsageError: one that is not there.
+
+    Example:
+        >>> device_of("cpu")
+        device(type='cpu')
+    """
     rank = int(os.environ.get("LOCAL_RANK", 0))
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"

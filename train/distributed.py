@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from evalsuite.loading import device_of
 from scaling.errors import StagewiseError, UsageError
 
 Parallel = Literal["ddp", "fsdp"]
@@ -142,7 +143,7 @@ def world(device: str = "auto", threads: int | None = None) -> Iterator[World]:
     if threads is not None:
         torch.set_num_threads(threads)
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    place = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    place = device_of(None if device == "auto" else device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if size == 1:
@@ -158,17 +159,3 @@ def world(device: str = "auto", threads: int | None = None) -> Iterator[World]:
         yield World(rank, size, place, patient)
     finally:
         torch.distributed.destroy_process_group()
-
-
-def _device(name: str, local: int) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device("cuda", local) if name == "cuda" else torch.device(name)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device.device is {name!r}: cannot be used here; valid are cpu, auto, and cuda where there is a "
-            "GPU"
-        ) from error
-    return place
