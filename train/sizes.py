@@ -70,7 +70,7 @@ class Size:
 
     Example:
         >>> size_of(preset("2.7m", vocab_size=8192, context_length=256), 256).params
-        4229952
+        4230336
     """
 
     embedding: int
