@@ -110,6 +110,17 @@ class Mixture:
         ]
         return Phases(domains, tuple(starts), tuple(map(tuple, rows)), steps)
 
+    def in_steps(self, steps: int) -> Mixture:
+        """The same in a run of so many steps, with all changes told in steps, at most one at each."""
+        weights, changes = {}, {}
+        for domain, told in self.weights.items():
+            places = [change.at(steps) for change in self.changes[domain]]
+            # Of several changes at one step the last holds.
+            kept = [i for i, place in enumerate(places) if i == 0 or place > places[i - 1]]
+            weights[domain] = (*(told[i] for i in kept), told[-1])
+            changes[domain] = tuple(Change(step=places[i]) for i in kept)
+        return Mixture(weights, changes)
+
     def to_json(self) -> dict[str, float | str]:
         """What `parse` takes."""
         told: dict[str, float | str] = {}

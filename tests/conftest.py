@@ -29,3 +29,18 @@ def shared() -> Path:
     if not (folder / "sources").is_dir():
         pytest.skip(f"no real inputs: {folder} has no sources/ (set STAGEWISE_SHARED to the folder that has)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """Tiny models on one thread of torch: two only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    yield
+    torch.set_num_threads(before[0])
+    del os.environ["OMP_NUM_THREADS"]
+    if before[1] is not None:
+        os.environ["OMP_NUM_THREADS"] = before[1]

@@ -210,11 +210,10 @@ class _Module:
         model, module = self.model, cast("MTPModule", self.model.mtp[self.k - 1])
         before, places = self.hidden.shape[1], below.shape[1]
         told = torch.tensor([ids[before + self.k : places + self.k]], device=below.device)
-        embedded = module.embedding_norm(model.model.embed_tokens(told))
-        joined = torch.cat((module.hidden_norm(below[:, before:]), embedded), dim=-1)
+        joined = module.joined(below[:, before:], model.model.embed_tokens(told))
         seen = torch.ones(places - before, places, dtype=torch.bool, device=below.device).tril(before)
         angles = model.angles(before, places - before)
-        hidden, self.past = module.block(module.projection(joined), angles, seen[None, None], self.past, True)
+        hidden, self.past = module.block(joined, angles, seen[None, None], self.past, True)
         self.hidden = torch.cat((self.hidden, hidden), dim=1)
         return int(model.lm_head(module.norm(hidden[:, -1])).argmax())
 

@@ -125,8 +125,7 @@ def quiet(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
     if hasattr(model, "set_requires_gradient_sync"):  # sharded
         model.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue]
         return nullcontext()
-    inner = getattr(model, "_orig_mod", model)
-    no_sync = getattr(inner, "no_sync", None)
+    no_sync = getattr(model, "no_sync", None)
     return nullcontext() if last or no_sync is None else no_sync()
 
 

@@ -49,7 +49,7 @@ def load(where: Path) -> Loaded:
 
     Raises:
         UsageError: no run there.
-        StagewiseError: a checkpoint that is broken, or of other data than its run has.
+        StagewiseError: a checkpoint that is broken, or of another tokenizer than its run has.
 
     Example:
         >>> load(Path("runs/a")).plain()                        # doctest: +SKIP

@@ -121,10 +121,17 @@ class Trainer:
                 if stopping:
                     break
         ended = (stop.by or "signal") if self.step < steps else ""
-        tokens = self.step * self.plan.tokens_per_step
-        return Outcome(
-            self.step, steps, ended, self.guard.skipped, self.losses, tokens, tokens * self.plan.size.training
-        )
+        return Outcome(self.step, steps, ended, self.guard.skipped, self.losses, self.tokens, self.flops)
+
+    @property
+    def tokens(self) -> int:
+        """Trained on so far, by all ranks."""
+        return self.step * self.plan.tokens_per_step
+
+    @property
+    def flops(self) -> float:
+        """Spent on them, counted exactly."""
+        return self.tokens * self.plan.size.training
 
     def _trained(self) -> dict[str, Any]:
         """One step, and what the log says of it."""
@@ -144,11 +151,9 @@ class Trainer:
             self.optimisers.step()
         self.optimisers.clear()
         self.step += 1
-        tokens = self.step * self.plan.tokens_per_step
         record: dict[str, Any] = {
             "step": self.step, "kind": "train", "loss": each[0], "rate": rate, "norm": length,
-            "tokens": tokens, "flops": tokens * self.plan.size.training,
-            "phase": self.plan.phases.phase(step),
+            "tokens": self.tokens, "flops": self.flops, "phase": self.plan.phases.phase(step),
         }  # fmt: skip
         if len(each) > 1:
             record["mtp"] = each[1:]
@@ -210,7 +215,7 @@ class Trainer:
         tensors = gathered(self.model, self.optimisers) | {"rng": rng.captured()}
         prepared = self.plan.prepared
         state = {
-            "step": self.step, "tokens": self.step * self.plan.tokens_per_step, "guard": self.guard.state,
+            "step": self.step, "tokens": self.tokens, "guard": self.guard.state,
             "data": prepared.digest, "tokenizer": prepared.tokenizer.digest, "torch": str(torch.__version__),
             "losses": {
                 name: [one.bits, one.tokens, one.bytes]
@@ -245,8 +250,7 @@ class Trainer:
     def _track(self, kind: str, values: dict[str, Any]) -> None:
         if self.sink is not None and self.world.first:
             told = {f"{kind}/{name}": one for name, one in values.items() if isinstance(one, int | float)}
-            tokens = self.step * self.plan.tokens_per_step
-            self.sink.log(told, self.step, {"tokens": tokens, "flops": tokens * self.plan.size.training})
+            self.sink.log(told, self.step, {"tokens": self.tokens, "flops": self.flops})
 
 
 def fits(checkpoint: Checkpoint, prepared: Prepared) -> None:

@@ -41,8 +41,11 @@ class MTPModule(nn.Module):
 
     def forward(self, hidden: Tensor, embedded: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
         """From h and embeddings, both [b, t, d], the h of this depth; `norm` of it is what the head reads."""
-        joined = torch.cat((self.hidden_norm(hidden), self.embedding_norm(embedded)), dim=-1)
-        return self.block(self.projection(joined), angles)[0]
+        return self.block(self.joined(hidden, embedded), angles)[0]
+
+    def joined(self, hidden: Tensor, embedded: Tensor) -> Tensor:
+        """h' = M [RMSNorm(h); RMSNorm(Emb(t))], [b, t, d]: what the block reads."""
+        return self.projection(torch.cat((self.hidden_norm(hidden), self.embedding_norm(embedded)), dim=-1))
 
 
 class TrainedModel(Model):

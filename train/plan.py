@@ -152,10 +152,11 @@ class Plan:
         if steps < 1:
             raise UsageError(f"anneal: {steps} steps, valid is 1 or more")
         config = self.config
-        told: dict[str, float | str] = {name: _in_steps(config, one) for name, one in config.mixture.items()}
         if mixture:
             told = _followed(self.phases, step, mixture)
-        weight = _in_steps(config, config.mtp.weight)
+        else:
+            told = Mixture.parse(config.mixture).in_steps(config.length).to_json()
+        weight = self._mtp.in_steps(config.length).to_json()["weight"]
         rate = self.schedule.at(max(0, step - 1))
         if rate <= 0:
             raise UsageError(f"anneal: at step {step} the learning rate is {rate:g} already; branch earlier")
@@ -191,16 +192,3 @@ def _followed(phases: Phases, step: int, mixture: Mapping[str, float | str]) -> 
         parts = [f"{weight!r} until step {end}" for weight, end in zip(before, ends, strict=True) if end]
         told[name] = ", then ".join([*parts, str(mixture.get(name, 0.0))])
     return told
-
-
-def _in_steps(config: RunConfig, told: float | str) -> float | str:
-    """A weight whose changes are told in steps."""
-    one = Mixture.parse({"weight": told})
-    weights, changes = one.weights["weight"], one.changes["weight"]
-    places = [change.at(config.length) for change in changes]
-    parts = [
-        f"{weight!r} until step {place}"
-        for i, (weight, place) in enumerate(zip(weights, places, strict=False))
-        if i == 0 or place > places[i - 1]  # of changes at one step the last holds
-    ]
-    return ", then ".join([*parts, repr(weights[-1])]) if parts else weights[0]

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from data.prepared import RECORD as TOKENS
 from evalsuite.sinks import Several, Sink, TensorBoard
 from evalsuite.trackers import Wandb
 from scaling.errors import StagewiseError, UsageError
@@ -56,7 +57,7 @@ def start(
                 check_trackers(config.track)
                 shape_of(config, 1)
                 if config.data.folder is None:
-                    made = (folder / DATA / "data.json").is_file()
+                    made = (folder / DATA / TOKENS).is_file()
                     settle(folder, "text", text_of(config), anew=not made)
                 tokens_of(config.data, folder / DATA, config.seed, progress)
         prepared = tokens_of(config.data, folder / DATA, config.seed)

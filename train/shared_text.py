@@ -13,7 +13,7 @@ import numpy as np
 
 from data.errors import DataError
 from data.prepare import prepare
-from data.prepared import Prepared
+from data.prepared import RECORD, Prepared
 from data.sieve import Refuse
 from data.sources import Source
 from scaling.errors import UsageError
@@ -56,7 +56,7 @@ def read_once(
         return
     # Bytes as tokens lose nothing, and their folder is written whole or not at all.
     whole = place / "text"
-    done = (whole / "data.json").is_file()
+    done = (whole / RECORD).is_file()
     prepared = Prepared.read(whole) if done else prepare(
         listed, whole, tokenizer=BYTES, held_out=held_out, refuse=refuse, step=labelled(progress, "text")
     )  # fmt: skip
@@ -90,7 +90,7 @@ def encoded(place: Path, vocabulary: Vocabulary, sample: int, progress: Progress
     """The text that is there, in tokens of one vocabulary; its tokenizer is trained where it is not bytes."""
     name = label_of(vocabulary)
     out = place / "tokens" / (f"{vocabulary}-{sample}" if isinstance(vocabulary, int) else BYTES)
-    if (out / "data.json").is_file():
+    if (out / RECORD).is_file():
         return Prepared.read(out)
     read = [Source(str(place / one), held_out=split == "validation") for split, one in _TEXT.items()]
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from scaling.errors import StagewiseError
+from train.model import Model
 from train.optim import Optimisers
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -23,7 +24,7 @@ _TIED = ("lm_head.weight", "model.embed_tokens.weight")
 _BETWEEN = "|"  # no part of a weight's name, nor of a slot's
 
 
-def gathered(model: nn.Module, optimisers: Optimisers) -> dict[str, dict[str, Tensor]]:
+def gathered(model: Model, optimisers: Optimisers) -> dict[str, dict[str, Tensor]]:
     """The files of a checkpoint, {"model": weights, "optimizer": slots}, on the CPU.
 
     All ranks have to call it; those after the first get nothing. A tied head is left out. A slot is named
@@ -34,7 +35,7 @@ def gathered(model: nn.Module, optimisers: Optimisers) -> dict[str, dict[str, Te
     # Of a new optimiser torch makes slots by a step with it, which AdamW counts.
     if any(part.state for part in optimisers.parts):
         slots = get_optimizer_state_dict(model, list(optimisers.parts), options=_WHOLE).get("state", {})
-    if _is_tied(model):
+    if model.config.tied:
         weights.pop(_TIED[0], None)
     flat = {
         f"{name}{_BETWEEN}{slot}": torch.as_tensor(value)
@@ -45,7 +46,7 @@ def gathered(model: nn.Module, optimisers: Optimisers) -> dict[str, dict[str, Te
 
 
 def scattered(
-    model: nn.Module, optimisers: Optimisers, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
+    model: Model, optimisers: Optimisers, weights: Mapping[str, Tensor], slots: Mapping[str, Tensor]
 ) -> None:
     """Put what `gathered` gave back, on any number of ranks; every rank has to have all of it.
 
@@ -53,7 +54,7 @@ def scattered(
         StagewiseError: weights or slots that are missing, foreign, or of another shape.
     """
     whole: dict[str, Any] = dict(weights)
-    wanted = {name: tuple(p.shape) for name, p in _named(model).items()}
+    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
     given = {name: tuple(tensor.shape) for name, tensor in whole.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
@@ -61,7 +62,7 @@ def scattered(
                 f"checkpoint: weight {name} has shape {given.get(name, 'none')}, the model that the config "
                 f"describes {wanted.get(name, 'none')}; give the config the run was started with"
             )
-    if _is_tied(model):
+    if model.config.tied:
         whole[_TIED[0]] = whole[_TIED[1]]
     options = StateDictOptions(full_state_dict=True)
     set_model_state_dict(model, whole, options=options)
@@ -84,12 +85,3 @@ def scattered(
     # What is no slot (rates, decay) follows from the config.
     groups = mine["param_groups"]
     set_optimizer_state_dict(model, parts, {"state": state, "param_groups": groups}, options=options)
-
-
-def _named(model: nn.Module) -> dict[str, Tensor]:
-    return {name.removeprefix("module."): p for name, p in model.named_parameters()}
-
-
-def _is_tied(model: nn.Module) -> bool:
-    inner: Any = getattr(model, "module", model)
-    return inner.config.tied

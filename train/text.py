@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import DataError
 from data.prepare import prepare
-from data.prepared import Prepared
+from data.prepared import RECORD, Prepared
 from scaling.errors import StagewiseError
 from train.config import DataConfig
 
@@ -34,7 +34,7 @@ def tokens_of(config: DataConfig, out: Path, seed: int = 0, progress: Progress |
     """
     if config.folder is not None:
         return Prepared.read(config.folder)
-    if (out / "data.json").is_file():
+    if (out / RECORD).is_file():
         return Prepared.read(out)
     refuse = None
     if config.overlap:

@@ -197,3 +197,17 @@ def test_phases_that_are_none(change, told):
     assert Phases.from_json(good).to_json() == good
     with pytest.raises(DataError, match=told):
         Phases.from_json(good | change)
+
+
+def test_changes_in_steps_are_the_same_run():
+    """Oracle: the phases of what was told in percent; of changes that fall on one step the last holds."""
+    told = {
+        "code": "0.3 until 1%, then 0.2 until 2%, then 0.1",
+        "prose": "0.5 until 40%, then 1",
+        "maths": 0.2,
+    }
+    mixture = Mixture.parse(told)
+    for steps in (3, 61, 1000):
+        fixed = mixture.in_steps(steps)
+        assert fixed.resolve(steps) == mixture.resolve(steps)
+        assert "%" not in str(fixed.to_json()) and Mixture.parse(fixed.to_json()) == fixed
