@@ -5,9 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong call, 3 out of date (or, with `diff --exit
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +15,8 @@ import typer
 from evalsuite.cli_results import compare, export, score
 from evalsuite.cli_run import run, tasks
 from evalsuite.display import print_json, print_table, say, show
-from scaling.errors import OutOfDate, StagewiseError, UsageError
+from scaling.console import leaving
+from scaling.errors import OutOfDate, UsageError
 from scaling.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -45,22 +44,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def main() -> None:
     """Run the command line; leaves with the exit code of the error, if any."""
-    try:
+    with leaving():
         app()
-    except StagewiseError as error:
-        say(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("stopped")
-        sys.exit(130)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            where = error.filename2 or error.filename or "a file"
-            say(f"{where}: {error.strerror or error}; give a path that can be used")
-            sys.exit(1)
-        # The reader of our output (head, less) has left; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 @app.callback()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -29,6 +31,35 @@ class Commands(TyperGroup):
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from error
+
+
+@contextmanager
+def leaving(prefix: str = "") -> Iterator[None]:
+    """Run a command; an error of its user is its message on stderr and its exit code, not a traceback.
+
+    Args:
+        prefix: put before the messages of errors.
+
+    Example:
+        >>> with leaving("error: "):                             # doctest: +SKIP
+        ...     app()
+    """
+    try:
+        yield
+    except StagewiseError as error:
+        note(f"{prefix}{error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        note("stopped")
+        sys.exit(130)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            where = error.filename2 or error.filename or "a file"
+            note(f"{prefix}{where}: {error.strerror or error}; give a path that can be used")
+            sys.exit(1)
+        # The reader of our output (head, less) has left; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def note(text: str) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.console import note, print_json, print_table
-from scaling.errors import StagewiseError, UsageError
+from scaling.console import leaving, note, print_json, print_table
+from scaling.errors import UsageError
 from train.cli_tokenizer import tokenizer
 from train.options import Config, Json, Settings, Sources, read, say, setting, source_of, work
 
@@ -41,26 +41,13 @@ class Dtype(StrEnum):
 def main() -> None:
     """Run the command line; leaves with the exit code of the error, if any."""
     try:
-        app(prog_name="train")
-    except StagewiseError as error:
-        note(f"error: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        note("stopped")
-        sys.exit(130)
+        with leaving("error: "):
+            app(prog_name="train")
     except ModuleNotFoundError as error:
         needed = {"torch", "tokenizers", "safetensors", "tomli_w", "datasets"}
         if (error.name or "").partition(".")[0] not in needed:
             raise
         note(f"error: {error.name} is not installed; training needs an extra: pip install 'stagewise[train]'")
-        sys.exit(1)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            where = error.filename2 or error.filename or "a file"
-            note(f"error: {where}: {error.strerror or error}; give a path that can be used")
-            sys.exit(1)
-        # The reader of our output (head, less) has left; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except ValueError as error:
         from data.errors import DataError
