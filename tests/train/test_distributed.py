@@ -33,12 +33,13 @@ NEAR = 1e-5
 KINDS = ("ddp", "fsdp")
 HARD: dict[str, Any] = {"batch.rows": 5, "batch.micro": 2, **CHANGING}  # 2 and 3 rows, in 1 and 2 passes
 TORCHRUN = """
+import os
 import sys
 from pathlib import Path
 from train.config import read_config
 from train.run import start
 outcome = start(Path(sys.argv[1]), read_config(sys.argv[2]))
-print("DONE", outcome.step)
+os.write(1, f"DONE {outcome.step}\\n".encode())  # one write: lines of ranks must not mix
 """
 
 
