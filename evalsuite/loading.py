@@ -144,7 +144,8 @@ def model_digest(model: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # of shards
+        flat = whole.detach().cpu().contiguous().flatten()
         total.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return total.hexdigest()
 

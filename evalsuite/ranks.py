@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from evalsuite.packing import Batch
+from scaling.errors import StagewiseError
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,25 @@ class Ranks:
     def wait(self) -> None:
         """Until every rank is here."""
         self.sum(np.zeros(1))
+
+    def agree(self, error: Exception | None) -> None:
+        """Fail on every rank where one of them failed, so that none waits for it.
+
+        Args:
+            error: what this rank met; None for nothing.
+
+        Raises:
+            Exception: that error; on the other ranks a StagewiseError.
+        """
+        if not self.most(int(error is not None)):
+            return
+        if error is None:
+            raise StagewiseError("another rank failed here; its own message says why")
+        raise error
+
+    def first(self, values: np.ndarray) -> np.ndarray:
+        """What the first rank holds, on every rank."""
+        return self.sum(values if self.rank == 0 else np.zeros_like(values))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sum over the ranks, on every rank."""

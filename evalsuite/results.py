@@ -31,6 +31,10 @@ CONVENTION = (
 )
 
 
+class Foreign(StagewiseError):
+    """A folder holds results of something else."""
+
+
 class Identity(Entry):
     """Whose scores they are: the columns of a score table that a model's files do not tell."""
 
@@ -182,7 +186,7 @@ class Results:
         if not (path / MANIFEST).is_file():
             # What a killed run or a file manager hides there is nobody's result.
             if path.is_dir() and any(not one.name.startswith(".") for one in path.iterdir()):
-                raise StagewiseError(f"{path}: holds other files; give an empty or a new folder")
+                raise Foreign(f"{path}: holds other files; give an empty or a new folder")
             return cls(path, manifest)
         there = cls.open(path)
         if not there.manifest.tasks:
@@ -193,7 +197,7 @@ class Results:
             if isinstance(was, dict) and isinstance(now, dict):
                 key = next(key for key in {**was, **now} if was.get(key) != now.get(key))
                 name, was, now = f"{name}.{key}", was.get(key), now.get(key)
-            raise StagewiseError(
+            raise Foreign(
                 f"{path}: holds results of something else: {name} was {_brief(was)}, is {_brief(now)}; "
                 "give another folder, or delete this one"
             )

@@ -102,8 +102,7 @@ def run(
     settings = {"gold_only": gold_only, "at_hand": at_hand, "seed": registry.seed}
     results = Results.begin(folder, _manifest(scorer, identity, suite, settings))
     scorer.ranks.wait()  # all have looked into the folder before one writes
-    if writes:
-        results = results.start()
+    results = _together(scorer, lambda: results.start() if writes else results)
     jobs, missing = _jobs(wanted, results, registry, scorer)
     if not all(job.there for job in jobs):
         with suppress(StagewiseError):  # told again by the task that it is of
@@ -128,10 +127,31 @@ def run(
         except StagewiseError as error:
             missing.append(_missing(job.wanted, error))
         seconds = round((time.perf_counter() - started) / max(len(made), 1), 3)
-        for done, likelihoods in made if writes else ():
-            results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
+
+        def written(results=results, made=made, seconds=seconds) -> Results:
+            for done, likelihoods in made if writes else ():
+                results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
+            return results
+
+        results = _together(scorer, written)
         before += job.size
-    return results.end(tuple(wanted), tuple(missing)) if writes else results
+    return _together(scorer, lambda: results.end(tuple(wanted), tuple(missing)) if writes else results)
+
+
+def _together(scorer: Scorer, write: Callable[[], Results]) -> Results:
+    """What one rank writes; where it cannot, all of them fail, and none waits."""
+    assert scorer.ranks is not None
+    problem: Exception | None = None
+    made: Results | None = None
+    try:
+        made = write()
+    except OSError as error:
+        problem = StagewiseError(f"results: cannot be written: {error}; make room, and run again")
+    except Exception as error:
+        problem = error
+    scorer.ranks.agree(problem)
+    assert made is not None
+    return made
 
 
 @dataclass(frozen=True)

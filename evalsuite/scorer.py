@@ -63,6 +63,9 @@ class Scorer:
     engine: Engine = field(init=False, repr=False)
     encoder: Encoder = field(init=False, repr=False)
     parity: Parity | None = field(init=False, default=None, repr=False)
+    _asked: dict[tuple[str, str, int | None, bool], TaskRequests] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.model, self.autocast)
@@ -92,10 +95,13 @@ class Scorer:
             StagewiseError: see `TaskRequests.build`; or a token that the model has no embedding for.
         """
         assert self.max_length is not None
-        asked = TaskRequests.build(task, shots, self.encoder, self.max_length, gold_only=gold_only)
-        owner = asked.requests.owner
-        self.admit(asked.requests, lambda i: f"task {task.name}, item {task.items[owner[i]].id!r}")
-        return asked
+        key = (task.name, task.digest, shots, gold_only)
+        if key not in self._asked:
+            asked = TaskRequests.build(task, shots, self.encoder, self.max_length, gold_only=gold_only)
+            owner = asked.requests.owner
+            self.admit(asked.requests, lambda i: f"task {task.name}, item {task.items[owner[i]].id!r}")
+            self._asked[key] = asked
+        return self._asked[key]
 
     def admit(self, requests: Requests, name: Callable[[int], str]) -> None:
         """Refuse ids that the model has no embedding for, before they are looked up.
@@ -172,16 +178,21 @@ class Scorer:
             mode = self._verify(requests)
             plan = self._plan(requests, mode)
             ll, missed = np.zeros(len(requests)), np.zeros(len(requests))
-            done = len(plan.prefix)
-            past = self.engine.begin(plan.prefix)
-            for batch, counts in self.ranks.share(plan.batches):
-                part = self._run(batch, mode, past, len(plan.prefix))
-                if counts:
-                    np.add.at(ll, batch.request, part.logprob)
-                    np.add.at(missed, batch.request, ~part.best)
-                done += batch.size
-                if progress:
-                    progress(min(done * self.ranks.size, plan.read), plan.read)
+            problem: Exception | None = None
+            try:
+                done = len(plan.prefix)
+                past = self.engine.begin(plan.prefix)
+                for batch, counts in self.ranks.share(plan.batches):
+                    part = self._run(batch, mode, past, len(plan.prefix))
+                    if counts:
+                        np.add.at(ll, batch.request, part.logprob)
+                        np.add.at(missed, batch.request, ~part.best)
+                    done += batch.size
+                    if progress:
+                        progress(min(done * self.ranks.size, plan.read), plan.read)
+            except Exception as error:  # the other ranks would wait for this one's sums
+                problem = error
+            self.ranks.agree(problem)
         ll, missed = self.ranks.sum(ll), self.ranks.sum(missed)
         return ll, missed == 0
 

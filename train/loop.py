@@ -15,13 +15,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from data.batches import Batch
 from data.prepared import Prepared
+from evalsuite.run_log import RunLog
 from evalsuite.sinks import Sink
 from scaling.errors import StagewiseError
 from train import rng
 from train.checkpoint import Checkpoint, prune, write_checkpoint
 from train.distributed import World, quiet
 from train.guard import Guard
-from train.log import RunLog
 from train.model import initialise
 from train.mtp import TrainedModel, target_counts
 from train.optim import optimisers

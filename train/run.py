@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from data.prepared import RECORD as TOKENS
+from evalsuite.run_log import RunLog
 from evalsuite.sinks import Several, Sink, TensorBoard
 from evalsuite.trackers import Wandb
 from scaling.errors import StagewiseError, UsageError
@@ -18,7 +19,6 @@ from train.checkpoint import Checkpoint, checkpoints, latest
 from train.config import RunConfig, TrackConfig, read_config, write_config
 from train.distributed import World, world
 from train.lock import locked
-from train.log import RunLog
 from train.loop import CHECKPOINTS, LOG, Outcome, Trainer, fits
 from train.plan import Plan, shape_of
 from train.record import course_of, settle, text_of

@@ -91,7 +91,7 @@ def lasting(plan: Plan, flops: float, name: str) -> Plan:
 
 def affordable(place: Path, plans: Mapping[str, Plan], seconds: float, progress: Progress | None) -> float:
     """FLOPs that the slowest of the runs makes in some seconds; measured once in a folder."""
-    from train.log import read
+    from evalsuite.run_log import read
     from train.loop import LOG
     from train.run import start
 
@@ -115,7 +115,7 @@ def affordable(place: Path, plans: Mapping[str, Plan], seconds: float, progress:
 
 def run_of(place: Path, name: str, plan: Plan, seed: int, progress: Progress | None) -> tuple[Outcome, float]:
     """A short run, made or found; how it ended, and the seconds its steps took."""
-    from train.log import read
+    from evalsuite.run_log import read
     from train.loop import LOG
     from train.run import CONFIG, resume, start
 

@@ -29,7 +29,7 @@ from data.sources import Source
 from train import run as running
 from train.checkpoint import checkpoint_name, checkpoints
 from train.config import RunConfig, read_config
-from train.log import read
+from evalsuite.run_log import read
 from train.loop import CHECKPOINTS, LOG, Outcome
 from train.run import CONFIG
 

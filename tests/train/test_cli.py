@@ -14,7 +14,7 @@ from tests.train.commands import Said, call, lines_of, signalled, toml
 from tests.train.runs import SMALL, STEPS, at, corpus, same, steps_of, tokens
 from train.cli import main
 from train.config import read_config
-from train.log import read
+from evalsuite.run_log import read
 from train.loop import LOG
 from train.model import Model
 from train.overlap import item_texts

@@ -18,7 +18,7 @@ from tests.train.runs import CHANGING, EVERY, STEPS, at, config, data, files, li
 from train.checkpoint import Checkpoint
 from train.config import RunConfig, read_config
 from train.lock import LOCK
-from train.log import read
+from evalsuite.run_log import read
 from train.loop import CHECKPOINTS, LOG
 from train.plan import Plan
 from train.record import RECORD

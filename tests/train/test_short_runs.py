@@ -12,7 +12,7 @@ from data.sources import read
 from scaling.errors import UsageError
 from tests.train.tradeoffs import ASKED, SEEDS, SMALL, assert_same, held_out, made, written
 from train import run as running
-from train.log import read as read_log
+from evalsuite.run_log import read as read_log
 from train.tradeoff import tradeoff
 from train.vocabulary import BYTES
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import StagewiseError, UsageError
-from train.log import RunLog, read
+from evalsuite.run_log import RunLog, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,7 +182,7 @@ def test_no_such_log(tmp_path):
 def test_a_line_is_there_when_append_returns(tmp_path):
     """The process is killed right after; nobody closed or flushed anything."""
     code = (
-        "import os, signal, sys; from train.log import RunLog; log = RunLog(sys.argv[1])\n"
+        "import os, signal, sys; from evalsuite.run_log import RunLog; log = RunLog(sys.argv[1])\n"
         "for step in range(50): log.append({'step': step, 'kind': 'train', 'text': 'x' * 1000})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,0 +1,99 @@
+"""The share of training time that evaluation may take, and what is left out so that it takes no more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+_FORWARD = 1 / 3  # of a training step's work: the pass forward, of forward and backward
+
+
+@dataclass(frozen=True)
+class Ration:
+    """What an evaluation may cost.
+
+    Attributes:
+        share: of the items of each task, 1, 1/2, 1/4 ... stride: run every so many-th evaluation, 1, 2, 4 ...
+        seconds: it is expected to take.
+    """
+
+    share: float
+    stride: int
+    seconds: float
+
+
+@dataclass
+class Budget:
+    """The account of a run: training time against the hook's own.
+
+    The cost of an evaluation is predicted as `fixed + per_token * tokens read`: at first by the speed of
+    training, of which a pass forward is a third, then as measured. It is thinned until it fits
+    `share * (training time between evaluations)`: items by halves, then evaluations by halves.
+
+    Attributes:
+        share: of training time; None for no limit.
+        training, spent: seconds so far. per_token: seconds per token read. fixed: seconds of an evaluation
+            that do not depend on its items.
+
+    Example:
+        >>> account = Budget(0.02, training=100.0, per_token=1e-4)
+        >>> account.ration(full=40_000, least=0.1, between=100.0)
+        Ration(share=0.5, stride=1, seconds=2.0)
+    """
+
+    share: float | None
+    training: float = 0.0
+    spent: float = 0.0
+    per_token: float | None = None
+    fixed: float = 0.0
+    _last: Ration | None = field(default=None, repr=False)
+
+    def train(self, seconds: float, tokens: float | None = None) -> None:
+        """Count training; `tokens` of it tell what a token costs until an evaluation has been measured."""
+        self.training += seconds
+        if self._last is None and tokens:
+            self.per_token = seconds / tokens * _FORWARD
+
+    def spend(self, seconds: float) -> None:
+        """Count time of the hook."""
+        self.spent += seconds
+
+    def measured(self, seconds: float, tokens: int, ration: Ration) -> None:
+        """Learn from an evaluation.
+
+        Args:
+            seconds: it took, all in all. tokens: it read. ration: it was given.
+        """
+        self.per_token = max(seconds - self.fixed, 0.0) / max(tokens, 1)
+        self._last = ration
+
+    def ration(self, full: int, least: float, between: float) -> Ration:
+        """What the next evaluation may cost.
+
+        Args:
+            full: tokens of all items. least: smallest share of them that is worth reading.
+            between: seconds of training from one evaluation to the next.
+        """
+        if self.share is None:
+            return Ration(1.0, 1, self.predicted(full))
+        allowed = self.share * between
+        kept = self._last
+        if kept is not None:
+            # What fits well enough stays: series are best of the same items.
+            cost = self.predicted(full * kept.share) / kept.stride
+            if 0.4 * allowed <= cost <= 1.1 * allowed or (cost < allowed and kept.share == kept.stride == 1):
+                return Ration(kept.share, kept.stride, cost * kept.stride)
+        share = 1.0
+        while share / 2 >= least and self.predicted(full * share) > allowed:
+            share /= 2
+        cost = self.predicted(full * share)
+        stride = 1 if cost <= allowed else 2 ** math.ceil(math.log2(cost / max(allowed, 1e-9)))
+        return Ration(share, min(stride, 2**20), cost)
+
+    def affords(self, ration: Ration) -> bool:
+        """Whether there is time for it now, counting what was spent before."""
+        return self.share is None or self.spent + ration.seconds <= self.share * self.training
+
+    def predicted(self, tokens: float) -> float:
+        """Seconds of an evaluation that reads so many tokens."""
+        return self.fixed + (self.per_token or 0.0) * tokens
