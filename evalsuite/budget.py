@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
+
+import numpy as np
 
 _FORWARD = 1 / 3  # of a training step's work: the pass forward, of forward and backward
 
@@ -28,7 +31,8 @@ class Budget:
 
     The cost of an evaluation is predicted as `fixed + per_token * tokens read`: at first by the speed of
     training, of which a pass forward is a third, then as measured. It is thinned until it fits
-    `share * (training time between evaluations)`: items by halves, then evaluations by halves.
+    `share * (training time between evaluations)`: items by halves, then evaluations by halves. And none
+    begins that would bring the sum of all above `share * (training time so far)`.
 
     Attributes:
         share: of training time; None for no limit.
@@ -47,16 +51,26 @@ class Budget:
     per_token: float | None = None
     fixed: float = 0.0
     _last: Ration | None = field(default=None, repr=False)
+    _costs: dict[int, float] = field(default_factory=dict, repr=False)  # seconds by tokens read
+    _since: float | None = field(default=None, repr=False)
 
     def train(self, seconds: float, tokens: float | None = None) -> None:
         """Count training; `tokens` of it tell what a token costs until an evaluation has been measured."""
         self.training += seconds
-        if self._last is None and tokens:
+        if not self._costs and tokens:
             self.per_token = seconds / tokens * _FORWARD
 
-    def spend(self, seconds: float) -> None:
-        """Count time of the hook."""
-        self.spent += seconds
+    def begin(self) -> None:
+        """The hook's own time runs."""
+        self._since = time.perf_counter()
+
+    def end(self) -> float:
+        """It no longer does; the moment."""
+        now = time.perf_counter()
+        if self._since is not None:
+            self.spent += now - self._since
+            self._since = None
+        return now
 
     def measured(self, seconds: float, tokens: int, ration: Ration) -> None:
         """Learn from an evaluation.
@@ -64,8 +78,15 @@ class Budget:
         Args:
             seconds: it took, all in all. tokens: it read. ration: it was given.
         """
-        self.per_token = max(seconds - self.fixed, 0.0) / max(tokens, 1)
         self._last = ration
+        self._costs.pop(tokens, None)
+        self._costs[tokens] = seconds  # the newest last
+        sizes, costs = np.array(list(self._costs))[-2:], np.array(list(self._costs.values()))[-2:]
+        slope = float(np.diff(costs)[0] / np.diff(sizes)[0]) if len(sizes) > 1 else -1.0
+        if 0 < slope * tokens <= seconds:
+            self.per_token, self.fixed = slope, seconds - slope * tokens
+        else:
+            self.per_token, self.fixed = seconds / max(tokens, 1), 0.0
 
     def ration(self, full: int, least: float, between: float) -> Ration:
         """What the next evaluation may cost.
@@ -80,19 +101,23 @@ class Budget:
         kept = self._last
         if kept is not None:
             # What fits well enough stays: series are best of the same items.
-            cost = self.predicted(full * kept.share) / kept.stride
-            if 0.4 * allowed <= cost <= 1.1 * allowed or (cost < allowed and kept.share == kept.stride == 1):
-                return Ration(kept.share, kept.stride, cost * kept.stride)
+            each = self.predicted(full * kept.share)
+            cost = each / kept.stride
+            if 0.4 * allowed <= cost <= allowed or (cost < allowed and kept.share == kept.stride == 1):
+                return Ration(kept.share, kept.stride, each)
         share = 1.0
         while share / 2 >= least and self.predicted(full * share) > allowed:
             share /= 2
         cost = self.predicted(full * share)
-        stride = 1 if cost <= allowed else 2 ** math.ceil(math.log2(cost / max(allowed, 1e-9)))
-        return Ration(share, min(stride, 2**20), cost)
+        stride = 1 if cost <= allowed else 2 ** math.ceil(math.log2(cost / max(allowed, 1e-6 * cost)))
+        return Ration(share, stride, cost)
 
-    def affords(self, ration: Ration) -> bool:
-        """Whether there is time for it now, counting what was spent before."""
-        return self.share is None or self.spent + ration.seconds <= self.share * self.training
+    def affords(self, seconds: float = 0.0) -> bool:
+        """Whether there is time for so much more now."""
+        if self.share is None:
+            return True
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self.spent + running + seconds <= self.share * self.training
 
     def predicted(self, tokens: float) -> float:
         """Seconds of an evaluation that reads so many tokens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ _QUIET = 25  # steps after a spike in which no other is told
 
 @dataclass
 class Course:
-    """Keeps what is needed to tell that something changed; a resumed run starts afresh.
+    """Keeps what is needed to tell that something changed.
 
     Example:
         >>> course = Course()
@@ -29,6 +30,20 @@ class Course:
     _trend: int | None = None
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _spiked: int = -_QUIET
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What `Course.of` goes on from, as JSON has it."""
+        return {
+            "phase": self._phase, "rate": self._rate, "trend": self._trend, "losses": list(self._losses),
+            "spiked": self._spiked,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Course:
+        """As it was when `state` was taken."""
+        losses = deque(state["losses"], maxlen=_RECENT)
+        return cls(state["phase"], state["rate"], state["trend"], losses, state["spiked"])
 
     def notice(
         self, step: int, *, phase: Any = None, lr: float | None = None, loss: float | None = None

@@ -58,12 +58,12 @@ class Evaluation:
     @classmethod
     def of(cls, folder: Path, event: Mapping[str, Any]) -> Evaluation:
         """From its line of the journal."""
-        told = {
-            name: event[name] for name in ("step", "suite", "averaged", "items", "speed") if name in event
-        }
-        axes = {name: event.get(name) for name in ("tokens", "flops", "seconds")}
-        lists = {name: tuple(event.get(name, ())) for name in ("members", "doubts", "missing")}
-        return cls(path=folder / event["folder"], **told, **axes, **lists)
+        return cls(
+            step=event["step"], suite=event["suite"], path=folder / event["folder"], tokens=event["tokens"],
+            flops=event["flops"], seconds=event["seconds"], members=tuple(event["members"]),
+            averaged=event["averaged"], doubts=tuple(event["doubts"]), items=event["items"],
+            missing=tuple(event["missing"]), speed=event["speed"],
+        )  # fmt: skip
 
     def told(self, folder: Path) -> dict[str, Any]:
         """Its line of the journal."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from evalsuite.encoding import Encoder
 from evalsuite.programme import Programme, settled
 from evalsuite.registry import Registry
 from evalsuite.results import Foreign, Identity, Results, Wanted
-from evalsuite.run import run
+from evalsuite.run import GOLD, run
 from evalsuite.scorer import Scorer
 from evalsuite.tasks import LM_EVAL, Task
 from scaling.errors import StagewiseError
@@ -49,6 +50,7 @@ class Evaluator:
     budget: int | None = None
     gold_only: bool = False
     _scorer: Scorer | None = field(default=None, init=False, repr=False)
+    _sizes: dict[tuple, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.registry = _Kept(self.registry.folders, self.registry.seed)
@@ -74,17 +76,20 @@ class Evaluator:
 
     def tokens(self, found: Programme, model: nn.Module) -> int:
         """Tokens a model reads for all items of a programme; of tasks that cannot be asked, none."""
-        return sum(map(self._tokens, found.wanted(), [self.scorer(model)] * len(found.parts)))
+        return sum(self.prepare(one, model) for one in found.wanted())
 
-    def _tokens(self, one: Wanted, scorer: Scorer) -> int:
-        if one.task.startswith(LM_EVAL):
-            return 0
-        try:
-            task = self.registry.task(one.task).take(one.items, one.item_ids)
-            asked = scorer.prepare(task, one.shots, gold_only=self.gold_only and one.metric == "bpb")
-        except StagewiseError:
-            return 0
-        return sum(map(len, asked.requests.inputs))
+    def prepare(self, one: Wanted, model: nn.Module) -> int:
+        """Tokenise a task, once; the tokens a model reads for it, 0 where it cannot be asked."""
+        key = (one.key, one.items, one.item_ids)
+        if key not in self._sizes:
+            self._sizes[key] = 0
+            with suppress(StagewiseError):
+                if not one.task.startswith(LM_EVAL):
+                    task = self.registry.task(one.task).take(one.items, one.item_ids)
+                    gold_only = self.gold_only and one.metric in GOLD
+                    asked = self.scorer(model).prepare(task, one.shots, gold_only=gold_only)
+                    self._sizes[key] = sum(map(len, asked.requests.inputs))
+        return self._sizes[key]
 
     def evaluate(
         self, found: Programme, wanted: Sequence[Wanted], model: nn.Module, folder: Path, identity: Identity

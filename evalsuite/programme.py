@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +56,7 @@ class Programme:
     def told(self) -> dict[str, Any]:
         """For the journal."""
         return {
-            "name": self.name, "low": self.low, "high": self.high,
+            "name": self.name, "low": self.low, "high": self.high if math.isfinite(self.high) else None,
             "tasks": [
                 {
                     "task": one.wanted.task, "metric": one.wanted.metric, "shots": one.wanted.shots,

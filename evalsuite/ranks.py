@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,10 @@ class Ranks:
         if error is None:
             raise StagewiseError("another rank failed here; its own message says why")
         raise error
+
+    def told(self, decide: Callable[[], bool]) -> bool:
+        """What the first rank decides, on every rank."""
+        return bool(self.first(np.array([float(self.rank == 0 and decide())]))[0])
 
     def first(self, values: np.ndarray) -> np.ndarray:
         """What the first rank holds, on every rank."""

@@ -34,7 +34,7 @@ from evalsuite.tasks import LM_EVAL, Task
 from scaling.errors import StagewiseError, UsageError
 
 Progress = Callable[[int, int, str], None]
-_GOLD = ("bpb", "bpb_bytes", "gold_ce_loss")  # metrics of the right answer alone
+GOLD = ("bpb", "bpb_bytes", "gold_ce_loss")  # metrics of the right answer alone
 
 
 def wanted_of(suite: Suite, *, held_out: bool = False) -> tuple[Wanted, ...]:
@@ -188,7 +188,7 @@ def _jobs(
                     f"are {', '.join(METRICS)}, or a task of lm-eval ({LM_EVAL}NAME)"
                 )
             task = _chosen(registry.task(one.task), one, bool(settings["at_hand"]))
-            gold_only = bool(settings["gold_only"]) and one.metric in _GOLD
+            gold_only = bool(settings["gold_only"]) and one.metric in GOLD
             asked = scorer.prepare(task, one.shots, gold_only=gold_only)
             done = known.get(one.key)
             there = done is not None and done.digest == task.digest and results.holds(done)

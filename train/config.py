@@ -186,6 +186,40 @@ class TrackConfig:
 
 
 @dataclass(frozen=True, config=_SETTINGS)
+class EvalConfig:
+    """Suites or tasks that are run along the way, on the mean of the last snapshots. Nothing named: none."""
+
+    suites: tuple[str, ...] = ()
+    """Suite files; each is run in its stage of compute."""
+    tasks: tuple[str, ...] = ()
+    """Instead: tasks by name or pattern, such as "skill_*"."""
+    metric: str = "bpb"
+    """By which tasks named so are watched; all metrics are written in any case."""
+    items: int | None = Field(default=None, ge=1)
+    """Of each task named so, at most."""
+    folders: tuple[str, ...] = ()
+    """Folders of benchmark items, beside those registered with `evalsuite tasks --add`."""
+    every: int = Field(default=100, ge=0)
+    """Steps between evaluations; 0 for none."""
+    average: int = Field(default=4, ge=1)
+    """Snapshots in a mean; 1 evaluates the weights as they are."""
+    spacing: str | int = "auto"
+    """Between snapshots: auto follows the run; or such as 50 (steps), "2e6 tokens", "10 minutes"."""
+    weights: Literal["uniform", "linear", "ema"] = "uniform"
+    """Of the snapshots."""
+    where: Literal["disk", "memory"] = "disk"
+    """Where snapshots are; those in memory do not survive the process."""
+    raw: bool = False
+    """Score the weights as they are, too, beside their mean."""
+    budget: float = Field(default=0.02, ge=0, lt=1)
+    """Share of training time that evaluation may take; 0 for no limit."""
+    rate: float = Field(default=0.05, ge=0, lt=1)
+    """Chance of a false alarm in the whole run; 0 for no alarms."""
+    process: bool = False
+    """Evaluate in a process of its own while training goes on; one device, snapshots on disk."""
+
+
+@dataclass(frozen=True, config=_SETTINGS)
 class RunConfig:
     """A training run. Its length is given in steps, or in tokens.
 
@@ -224,6 +258,8 @@ class RunConfig:
     """Hardware."""
     track: TrackConfig = Field(default_factory=TrackConfig)
     """Trackers."""
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    """Evaluation along the way."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.tokens is None):

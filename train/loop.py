@@ -15,11 +15,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from data.batches import Batch
 from data.prepared import Prepared
+from evalsuite.hook import EvalHook
 from evalsuite.run_log import RunLog
 from evalsuite.sinks import Sink
 from scaling.errors import StagewiseError
 from train import rng
-from train.checkpoint import Checkpoint, prune, write_checkpoint
+from train.checkpoint import Checkpoint, checkpoints, prune, write_checkpoint
 from train.distributed import World, quiet
 from train.guard import Guard
 from train.model import initialise
@@ -62,13 +63,14 @@ class Trainer:
     Attributes:
         folder: of the run. plan: what to do. world: with whom. step: optimiser steps done.
         model: what is trained; `spread` is what is called, the same model or a wrapper.
-        sink: where numbers go beside the log.
+        sink: where numbers go beside the log. hook: evaluates along the way.
     """
 
     folder: Path
     plan: Plan
     world: World = field(default_factory=World)
     sink: Sink | None = None
+    hook: EvalHook | None = None
     step: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class Trainer:
                 record = self._trained()
                 log.append(record)
                 self._track("train", record)
+                self._look(record)
                 last = self.step == steps
                 if last or (every and self.step % every == 0):
                     self._validate(log)
@@ -222,11 +225,14 @@ class Trainer:
                 for name, one in self.losses.items() if math.isfinite(one.bits)
             },
         }  # fmt: skip
+        place = self.folder / CHECKPOINTS
         with self.world.first_alone() as first:
             if first:
-                place = self.folder / CHECKPOINTS
                 write_checkpoint(place, self.step, tensors, state)
                 prune(place, config.checkpoint.keep_last, config.checkpoint.keep_every)
+        if self.hook is not None:
+            kept = checkpoints(place)[-config.checkpoint.keep_last :] if self.world.first else ()
+            self.hook.saved(self.step, self.world.told(kept[0].step if kept else None))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, as if nothing had happened since.
@@ -241,6 +247,14 @@ class Trainer:
         self.losses = {name: Loss(*one) for name, one in state["losses"].items()}
         rng.restored(checkpoint.tensors("rng"))
         self.step = checkpoint.step
+
+    def _look(self, record: dict[str, Any]) -> None:
+        """Let the hook see a step."""
+        if self.hook is not None:
+            self.hook(
+                self.step, self.spread, flops=self.flops, tokens=self.tokens, lr=record["rate"],
+                loss=record["loss"], phase=record["phase"],
+            )  # fmt: skip
 
     def _speed(self, seconds: float) -> dict[str, Any]:
         rate = self.plan.tokens_per_step / seconds

@@ -18,6 +18,7 @@ from train import rng
 from train.checkpoint import Checkpoint, checkpoints, latest
 from train.config import RunConfig, TrackConfig, read_config, write_config
 from train.distributed import World, world
+from train.evaluation import check_eval, hook_of
 from train.lock import locked
 from train.loop import CHECKPOINTS, LOG, Outcome, Trainer, fits
 from train.plan import Plan, shape_of
@@ -55,6 +56,7 @@ def start(
                 _check_new(folder)
                 # What can be wrong shows before the work of making tokens.
                 check_trackers(config.track)
+                check_eval(config.eval)
                 shape_of(config, 1)
                 if config.data.folder is None:
                     made = (folder / DATA / TOKENS).is_file()
@@ -93,6 +95,7 @@ def _resumed(folder: Path, config: RunConfig, ranks: World, progress: Progress |
     with ranks.first_alone() as first:
         if first:
             check_trackers(config.track)
+            check_eval(config.eval)
             settle(folder, "course", course_of(config))
             tokens_of(config.data, folder / DATA, config.seed, progress)  # made again where they were lost
             newest = latest(place, say)
@@ -178,10 +181,13 @@ def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> 
             with RunLog(folder / LOG) as log:
                 log.rewind(done)
             trainer.sink = _sinks(folder, trainer.plan.config, done)
+    trainer.hook = hook_of(trainer, say)
     try:
         with stopping() as stop:
             outcome = trainer.run(stop, progress)
     finally:
+        if trainer.hook is not None:
+            trainer.hook.close()
         if trainer.sink is not None:
             trainer.sink.close()
     if outcome.stopped and ranks.first:

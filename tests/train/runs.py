@@ -26,10 +26,10 @@ import pytest
 
 from data.prepare import prepare
 from data.sources import Source
+from evalsuite.run_log import read
 from train import run as running
 from train.checkpoint import checkpoint_name, checkpoints
 from train.config import RunConfig, read_config
-from evalsuite.run_log import read
 from train.loop import CHECKPOINTS, LOG, Outcome
 from train.run import CONFIG
 
