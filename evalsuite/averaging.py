@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 from typing import Literal, get_args
 
 from scaling.errors import UsageError
@@ -103,7 +105,12 @@ class Averaging:
             raise UsageError(f"averaging: {'; '.join(problems)}")
         _ = self.apart
 
-    @property
+    @cached_property
     def apart(self) -> Spacing:
         """The spacing, read."""
         return Spacing.parse(self.spacing)
+
+    @cached_property
+    def share(self) -> Fraction:
+        """The span as it is written, so that 0.12 of 25 is 3: exact, and the same on every machine."""
+        return Fraction(str(self.span))

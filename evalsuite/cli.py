@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalsuite.cli_report import report
 from evalsuite.cli_results import compare, export, score
 from evalsuite.cli_run import run, tasks
 from evalsuite.display import print_json, print_table, say, show
@@ -227,7 +228,7 @@ def diff_command(
         raise OutOfDate(f"{before} and {after} differ")
 
 
-for _command in (tasks, run, score, compare, export):
+for _command in (tasks, run, score, compare, export, report):
     app.command()(_command)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.measures import summarise
 from evalsuite.results import Results
 from evalsuite.run_log import read
 from scaling.errors import StagewiseError
@@ -54,6 +55,21 @@ class Evaluation:
             StagewiseError: it is gone or broken.
         """
         return Results.open(self.path)
+
+    @cached_property
+    def scores(self) -> tuple[Mapping[str, Any], ...]:
+        """Of each task that has its metric: task, metric, shots, score, stderr, n_items; worked out once."""
+        found = []
+        for done in self.results.manifest.tasks:
+            made = next((row for row in done.rows if row.metric == done.metric), None)
+            if made is None and done.file is not None:
+                estimates = summarise(self.results.likelihoods(done)).estimates
+                made = next((one for one in estimates if one.metric == done.metric), None)
+            if made is not None:
+                stderr = float("nan") if made.stderr is None else made.stderr
+                told = {"score": made.score, "stderr": stderr, "n_items": made.n_items or 0}
+                found.append({"task": done.task, "metric": done.metric, "shots": done.shots, **told})
+        return tuple(found)
 
     @classmethod
     def of(cls, folder: Path, event: Mapping[str, Any]) -> Evaluation:
@@ -203,20 +219,15 @@ class Evaluations:
         """
         rows = []
         for one in self.all:
-            for done in one.results.manifest.tasks:
-                about = self.tasks.get((one.suite, done.task, done.metric, done.shots))
-                scores = one.results.scores(done)
-                found = scores[scores["metric"] == done.metric]
-                if about is None or not len(found):
+            for row in one.scores:
+                about = self.tasks.get((one.suite, row["task"], row["metric"], row["shots"]))
+                if about is None:
                     continue
-                row = found.iloc[0]
                 rows.append(
                     {
-                        "step": one.step, "tokens": one.tokens, "flops": one.flops, "suite": one.suite,
-                        "cluster": about["cluster"], "capability": about["capability"], "task": done.task,
-                        "metric": done.metric, "shots": done.shots, "weight": about["weight"],
-                        "score": float(row["score"]), "stderr": float(row["stderr"]),
-                        "n_items": int(row["n_items"]), "first": min(one.members, default=one.step),
+                        **row, "step": one.step, "tokens": one.tokens, "flops": one.flops, "suite": one.suite,
+                        "cluster": about["cluster"], "capability": about["capability"],
+                        "weight": about["weight"], "first": min(one.members, default=one.step),
                         "last": max(one.members, default=one.step), "averaged": one.averaged,
                     }
                 )  # fmt: skip

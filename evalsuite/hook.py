@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from evalsuite.averaging import Averaging
+from evalsuite.background import Background
 from evalsuite.budget import Budget
+from evalsuite.child import Process
 from evalsuite.course import Course
 from evalsuite.evaluations import SNAPSHOTS, Evaluations
 from evalsuite.evaluator import Evaluator
@@ -24,6 +26,7 @@ from evalsuite.registry import Registry
 from evalsuite.results import Identity
 from evalsuite.rotation import Rotation
 from evalsuite.rounds import Rounds
+from evalsuite.rounds_beside import RoundsBeside
 from evalsuite.sinks import Several, Sink
 from evalsuite.snapshots import Snapshots
 from evalsuite.window import Window
@@ -51,6 +54,8 @@ class EvalHook:
         registry: where tasks are found; the user's folders and the generated skills, if absent.
         identity: whose scores they are; the name of the folder, if absent.
         raw: score the weights as they are, too, beside their mean.
+        process: score in a process of its own, from the snapshots on disk, while training goes on; `budget`
+            is then of the snapshots. An evaluation that is due while the one before is at work is skipped.
         overlap: evaluations in which a suite whose stage is over runs on beside the next.
         rate: of false alarms in a run, over all capabilities and steps; 0 for no alarms.
         max_length, autocast, batch_tokens, gold_only: as in `Scorer` and `evalsuite.run.run`.
@@ -80,6 +85,7 @@ class EvalHook:
         registry: Registry | None = None,
         identity: Identity | None = None,
         raw: bool = False,
+        process: Process | None = None,
         overlap: int = 2,
         rate: float = 0.05,
         max_length: int | None = None,
@@ -94,17 +100,26 @@ class EvalHook:
             raise UsageError(f"budget is {budget!r}, valid is a share of training time such as 0.02, or None")
         if not 0 <= rate < 1:
             raise UsageError(f"rate is {rate!r}, valid is from 0 (no alarms) to below 1")
+        if process is not None and (average is None or average.where != "disk"):
+            raise UsageError(
+                "process: works from snapshots on disk; give average=Averaging(), or Averaging(n=1) for the "
+                "weights as they are"
+            )
         self.folder, self.every, self.average = Path(folder), every, average
         evaluator = Evaluator(
             tokenizer, registry or Registry.open(), max_length=max_length, autocast=autocast,
             budget=batch_tokens, gold_only=gold_only,
         )  # fmt: skip
         self.journal = Journal(self.folder, Ranks(), say)
-        self.rounds = Rounds(
+        beside: dict[str, Any] = {}
+        if process is not None:
+            beside["background"] = Background(process, self.folder, evaluator)
+        self.rounds = (RoundsBeside if beside else Rounds)(
             evaluator, Rotation(programmes(suites, evaluator.registry), overlap), Budget(budget),
             Several(sinks), self.journal,
             identity or Identity(model=self.folder.resolve().parent.name or "model"),
             every, average, raw, rate,
+            **beside,
         )  # fmt: skip
         self._course = Course()
         self._snapshots: Snapshots | None = None
@@ -162,7 +177,10 @@ class EvalHook:
 
     def close(self) -> None:
         """End: sinks and the journal are closed. Closing twice does no harm."""
-        self.rounds.sinks.close()
+        try:
+            self.rounds.close()
+        except Exception as error:
+            self.journal.failed(0, "evaluation", error)
         self.journal.close()
         self._off = True
 
@@ -195,6 +213,7 @@ class EvalHook:
         at = Place(step, tokens, self.rounds.budget.training, lr)
         for event in self._course.notice(step, phase=phase, lr=lr, loss=loss):
             self.journal.note(event)
+        self.rounds.collect()
         if self._snapshots is not None:
             self._snap(at, model)
         if step % self.every == 0:
@@ -234,6 +253,7 @@ class EvalHook:
                 place = self.folder / SNAPSHOTS if self.average.where == "disk" else None
                 self._snapshots = Snapshots.open(place, self.journal.tell)
                 self._snapshots.rewind(step - 1)
+            self.rounds.take_up(step - 1)
         except Exception:
             self._off = True
             self.journal.tell(f"{self.folder}: EVALUATION IS OFF for this run; training goes on without it")

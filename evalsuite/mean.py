@@ -10,7 +10,7 @@ from torch import Tensor
 from evalsuite.averaging import Averaging
 from scaling.errors import StagewiseError, UsageError
 
-CHUNK = 1 << 16  # numbers at a time: what is computed in between stays in the processor's cache
+CHUNK = 1 << 15  # numbers at a time: what is computed in between stays in the processor's cache
 
 Kind = tuple[tuple[int, ...], torch.dtype]
 

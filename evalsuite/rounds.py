@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,20 +70,14 @@ class Rounds:
             Exception: what kept the whole evaluation from being done; a suite or a task that fails is written
                 down by itself.
         """
-        if flops is None and at.tokens is not None:
-            flops = 6.0 * sum(p.numel() for p in model.parameters()) * at.tokens
-        if flops is None and len(self.rotation.programmes) > 1:
-            raise UsageError("several suites, and no compute to choose by: call hook(..., flops=) or tokens=")
-        ran = self._ran()
-        names = self.rotation.active(flops, ran)
-        chosen = [one for one in self.rotation.programmes if one.name in names]
+        flops, chosen, ran = self._due(at, model, flops)
         if not self._prepared(at.step, chosen, model):
             return
         full = (1 + self.raw) * sum(self.evaluator.tokens(one, model) for one in chosen)
         ration = self._ration(at.step, chosen, full)
         if ration is None:
             return
-        self._switched(at.step, flops, ran, names)
+        self._switched(at.step, flops, ran, [one.name for one in chosen])
         started = time.perf_counter()
         scored = 0
         if self.raw or snapshots is None:
@@ -103,6 +97,18 @@ class Rounds:
         if scored:
             self.budget.measured(time.perf_counter() - started, round(full * ration.share), ration)
         self._watch(at.step)
+
+    def _due(
+        self, at: Place, model: nn.Module, flops: float | None
+    ) -> tuple[float | None, list[Programme], list[set[str]]]:
+        """Compute spent so far, the suites of this stage, and those of each evaluation before."""
+        if flops is None and at.tokens is not None:
+            flops = 6.0 * sum(p.numel() for p in model.parameters()) * at.tokens
+        if flops is None and len(self.rotation.programmes) > 1:
+            raise UsageError("several suites, and no compute to choose by: call hook(..., flops=) or tokens=")
+        ran = self._ran()
+        names = self.rotation.active(flops, ran)
+        return flops, [one for one in self.rotation.programmes if one.name in names], ran
 
     def _prepared(self, step: int, chosen: Sequence[Programme], model: nn.Module) -> bool:
         """Tokenise what is not tokenised yet, task by task, as long as the budget allows."""
@@ -186,41 +192,60 @@ class Rounds:
     ) -> bool:  # fmt: skip
         """Run a suite on the weights that the model holds now, and write down what came of it."""
         started = time.perf_counter()
+        made, identity = self._made(one, at, flops, ration.share, members, averaged, doubts)
+        try:
+            wanted = one.wanted(ration.share, LEAST)
+            results, lost = self.evaluator.evaluate(one, wanted, model, made.path, identity)
+        except Exception as error:
+            self.journal.failed(at.step, "evaluation", error, suite=one.name)
+            return False
+        speed = {**made.speed, "seconds": time.perf_counter() - started, "spent": self.budget.spent}
+        self._scored(replace(made, missing=lost, speed=speed), results)
+        return True
+
+    def _made(
+        self, one: Programme, at: Place, flops: float | None, share: float, members: tuple[int, ...],
+        averaged: bool, doubts: tuple[str, ...],
+    ) -> tuple[Evaluation, Identity]:  # fmt: skip
+        """An evaluation that is about to be made, and whose scores they will be."""
         source = self.identity.source
         if averaged and self.average is not None:
             source = f"{source} (mean of {self.average.n})"
         told = {"step": at.step, "tokens": at.tokens, "flops": flops, "source": source}
-        identity = self.identity.model_copy(update=told)
         name = one.name if averaged or self.average is None else f"{one.name} raw"
         path = self.journal.folder / f"step-{at.step:09d}" / name
-        try:
-            wanted = one.wanted(ration.share, LEAST)
-            results, lost = self.evaluator.evaluate(one, wanted, model, path, identity)
-        except Exception as error:
-            self.journal.failed(at.step, "evaluation", error, suite=one.name)
-            return False
-        for task in lost:
-            self.journal.tell(f"step {at.step}, {one.name}: {task['task']} is missing: {task['why']}")
-        speed = {
-            "seconds": time.perf_counter() - started, "training": self.budget.training,
-            "spent": self.budget.spent,
-        }  # fmt: skip
+        speed = {"training": self.budget.training, "spent": self.budget.spent}
         made = Evaluation(
-            at.step, one.name, path, at.tokens, flops, at.seconds, members, averaged, doubts, ration.share,
-            lost, speed,
-        )  # fmt: skip
-        self.journal.note(made.told(self.journal.folder))
-        self._feed(one, made, results)
-        return True
+            at.step, one.name, path, at.tokens, flops, at.seconds, members, averaged, doubts, share, (), speed
+        )
+        return made, self.identity.model_copy(update=told)
 
-    def _feed(self, one: Programme, made: Evaluation, results: Results) -> None:
+    def _scored(self, made: Evaluation, results: Results) -> None:
+        """Write down an evaluation."""
+        for task in made.missing:
+            self.journal.tell(f"step {made.step}, {made.suite}: {task['task']} is missing: {task['why']}")
+        self.journal.note(made.told(self.journal.folder))
+        self._feed(made, results)
+
+    def take_up(self, step: int) -> None:
+        """Take up what a run left that is resumed after a step."""
+
+    def collect(self) -> None:
+        """Write down what came of an evaluation that is made beside training, once it has ended."""
+
+    def close(self) -> None:
+        """End, at the end of the run."""
+        self.sinks.close()
+
+    def _feed(self, made: Evaluation, results: Results) -> None:
         """Give the scores to the sinks."""
         if not self.sinks.sinks or self.journal.ranks.rank:
             return
         top = "eval" if made.averaged or self.average is None else "eval_raw"
-        clusters = {part.wanted.task: part.cluster for part in one.parts}
+        parts = [part for one in self.rotation.programmes if one.name == made.suite for part in one.parts]
+        clusters = {part.wanted.task: part.cluster for part in parts}
         values: dict[str, Any] = {
-            f"{top}/{one.name}/{clusters.get(done.task, '')}/{done.task}/{row['metric']}": row["score"]
+            f"{top}/{made.suite}/{clusters.get(done.task, '')}/{done.task}/{row['metric']}": row["score"]
             for done in results.manifest.tasks
             for row in results.scores(done).to_dict("records")
         }

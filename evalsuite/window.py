@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 
 from evalsuite.averaging import Averaging
@@ -141,11 +140,6 @@ class Window:
         apart = self.averaging.apart
         return (int(apart.size), 1) if apart.unit == "steps" else None
 
-    @cached_property
-    def _span(self) -> Fraction:
-        """As it is written, so that 0.12 of 25 is 3: an exact share, on every machine."""
-        return Fraction(str(self.averaging.span))
-
     @property
     def _others(self) -> int:
         return self.averaging.n - 1
@@ -170,7 +164,7 @@ class Window:
             return False
         if self._fixed:
             return self._holds(step, e, *self._fixed)
-        span, reach = float(self._span), step + 2 * self.averaging.n
+        span, reach = float(self.averaging.share), step + 2 * self.averaging.n
         while True:
             rung = self._rung(e)
             if self._holds(step, e, *self._grid(rung)):
@@ -190,7 +184,7 @@ class Window:
 
     def _rung(self, e: int) -> int:
         """The largest k with (n - 1) every 2^k <= span e and every 2^k >= 1."""
-        part = self._span
+        part = self.averaging.share
         have, unit = part.numerator * e, part.denominator * self._others * self.every
         k = have.bit_length() - unit.bit_length()
         if have << max(0, -k) < unit << max(0, k):
@@ -199,7 +193,7 @@ class Window:
 
     def _start(self, rung: int) -> int:
         """The first evaluation of a rung or of a higher one."""
-        part = self._span
+        part = self.averaging.share
         need, have = part.denominator * self._others << max(0, rung), part.numerator << max(0, -rung)
         return max(1, -(-need // have)) * self.every
 

@@ -15,7 +15,11 @@ import typer
 
 from scaling.console import leaving, note, print_json, print_table
 from scaling.errors import UsageError
+from train.cli_average import average
+from train.cli_study import study
+from train.cli_study_alarms import alarms
 from train.cli_tokenizer import tokenizer
+from train.cli_watch import watch
 from train.options import Config, Json, Settings, Sources, read, say, setting, source_of, work
 
 if TYPE_CHECKING:
@@ -167,6 +171,10 @@ def data_command(
 
 
 app.command("tokenizer")(tokenizer)
+app.command("average")(average)
+app.command("watch")(watch)
+study.command("alarms")(alarms)
+app.add_typer(study, name="study")
 
 
 @app.command("sizes")

@@ -13,7 +13,7 @@ from scaling.cli_files import PICTURES, check_suffix, write_picture
 from scaling.console import note, print_json, print_table
 from scaling.errors import UsageError
 from scaling.options import Picture
-from train.options import Config, Json, Sources, names_in, read, setting, source_of, work
+from train.options import Config, Json, Sources, names_in, read, seeds_of, setting, source_of, work
 
 if TYPE_CHECKING:
     from data.sieve import Refuse
@@ -67,7 +67,7 @@ def tokenizer(
     check_suffix(picture, PICTURES)
     if not train and (flops, seconds, seeds) != (None, None, None):
         raise UsageError("--no-train: makes no runs, so that --flops, --seconds and --seeds mean nothing")
-    asked, seeded = parse_vocabulary(vocab), None if seeds is None else _seeds(seeds)
+    asked, seeded = parse_vocabulary(vocab), None if seeds is None else seeds_of(seeds)
     used = {*_TEXT, *_DEFAULTS, "seed"}
     for name in dict(map(setting, settings or [])):
         if name not in used and name.partition(".")[0] not in SECTIONS:
@@ -109,13 +109,6 @@ def tokenizer(
         note(one)
     if output is not None:
         note(f"{output}: keeps the text, the tokens and the runs")
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [one.strip() for one in text.split(",")]
-    if not all(one.isascii() and one.isdigit() and len(one) < 19 for one in parts):
-        raise UsageError(f"--seeds: got {text!r}; valid are whole numbers from 0, with commas between: 0,1,2")
-    return tuple(map(int, parts))
 
 
 def _no_benchmarks() -> Refuse:

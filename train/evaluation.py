@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from data.prepared import Prepared
+from data.tokenizer import Tokenizer
 from evalsuite.averaging import Averaging
+from evalsuite.child import Process
 from evalsuite.hook import EvalHook
 from evalsuite.measures import METRICS
 from evalsuite.programme import programmes
 from evalsuite.registry import Registry
 from evalsuite.results import Identity
-from evalsuite.suite import Suite
 from evalsuite.task_list import TaskList
 from scaling.errors import UsageError
-from train.config import EvalConfig
+from train.config import EvalConfig, read_config
+from train.mtp import TrainedModel
+from train.plan import Plan
 
 if TYPE_CHECKING:
     from train.loop import Trainer
@@ -32,6 +37,8 @@ def check_eval(told: EvalConfig) -> None:
     """
     if told.suites and told.tasks:
         raise UsageError("eval: give suites or tasks, one of them")
+    if told.process and told.where != "disk":
+        raise UsageError("eval.process: works from snapshots on disk; leave out eval.where, or eval.process")
     if told.metric not in METRICS:
         raise UsageError(f"eval.metric is {told.metric!r}, valid are {', '.join(METRICS)}")
     averaging_of(told)
@@ -42,7 +49,7 @@ def check_eval(told: EvalConfig) -> None:
 def averaging_of(told: EvalConfig) -> Averaging | None:
     """How snapshots are averaged; None where weights are evaluated as they are."""
     made = Averaging(told.average, told.spacing, told.weights, where=told.where)
-    return made if told.average > 1 else None
+    return made if told.average > 1 or told.process else None
 
 
 def hook_of(trainer: Trainer, say: Callable[[str], None]) -> EvalHook | None:
@@ -62,14 +69,35 @@ def hook_of(trainer: Trainer, say: Callable[[str], None]) -> EvalHook | None:
             model=name, family=plan.config.model.preset, params=float(plan.size.params),
             seed=plan.config.seed if plan.config.seed < 2**63 else None,
         ),
-        raw=told.raw, rate=told.rate,
+        raw=told.raw, rate=told.rate, process=_process(trainer) if told.process else None,
         max_length=plan.config.model.context,
         autocast=trainer.dtype if trainer.dtype != torch.float32 else None, say=say,
     )  # fmt: skip
+
+
+def built(told: dict[str, str]) -> tuple[TrainedModel, Tokenizer]:
+    """The model of a run with any weights, and its tokenizer: for a process that evaluates beside it.
+
+    Args:
+        told: `run`, its folder, `tokens`, those it reads, and `device`.
+    """
+    from train.run import CONFIG
+
+    config, prepared = read_config(Path(told["run"]) / CONFIG), Prepared.read(told["tokens"])
+    shape = Plan.of(config, prepared).shape
+    model = TrainedModel(shape, config.mtp.depth, prepared.tokenizer.eos)
+    return model.to(told["device"]), prepared.tokenizer
+
+
+def _process(trainer: Trainer) -> Process:
+    """How the evaluations of a run find their model."""
+    folders = {"run": trainer.folder, "tokens": trainer.plan.prepared.folder}
+    told = {name: str(path.resolve()) for name, path in folders.items()}
+    return Process("train.evaluation:built", told | {"device": str(trainer.world.device)})
 
 
 def _watched(told: EvalConfig, registry: Registry) -> Any:
     """Suites, or a list of tasks; nothing where none are named."""
     if told.tasks:
         return TaskList.of(told.tasks, registry, metric=told.metric, items=told.items)
-    return [Suite.read(path) if isinstance(path, Suite) else path for path in told.suites]
+    return told.suites

@@ -104,6 +104,19 @@ def source_of(text: str) -> dict[str, str]:
     return {"domain": domain, "path": path} if found and "/" not in domain else {"path": text}
 
 
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Whole numbers, with commas between.
+
+    Example:
+        >>> seeds_of("0,1,2")
+        (0, 1, 2)
+    """
+    parts = [one.strip() for one in text.split(",")]
+    if not all(one.isascii() and one.isdigit() and len(one) < 19 for one in parts):
+        raise UsageError(f"--seeds: got {text!r}; valid are whole numbers from 0, with commas between: 0,1,2")
+    return tuple(map(int, parts))
+
+
 @contextmanager
 def work(what: str) -> Iterator[Any]:
     """A progress bar, for one process of several."""

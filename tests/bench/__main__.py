@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import choosing, fits, growth, overlap, reading, scoring, training
+from tests.bench import averaging, choosing, fits, growth, overlap, reading, scoring, training
 from tests.measured import run_named
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "training": training.run,
     "memory": training.memory,
     "target": training.target,
+    "averaging": averaging.run,
 }
 
 if __name__ == "__main__":

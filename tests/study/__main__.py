@@ -7,6 +7,7 @@ from tests.study import (
     calibration,
     coverage,
     decisions,
+    false_alarms,
     forecast,
     items,
     ladder,
@@ -35,6 +36,7 @@ STUDIES = {
     "items-needed": items.run_needed,
     "items-windows": items.run_windows,
     "mtp": mtp.run,
+    "false-alarms": false_alarms.run,
 }
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def trained(folder: Path, settings: Mapping[str, Any]) -> Trained:
 
     from train.checkpoint import latest
     from train.loop import CHECKPOINTS
-    from train.run import CONFIG, resume, start
+    from train.run import CONFIG
+    from train.studies.runs import finished
 
     torch.set_num_threads(1)
     ticks: list[float] = []
@@ -82,12 +83,7 @@ def trained(folder: Path, settings: Mapping[str, Any]) -> Trained:
             say(f"{folder.name}: {step} of {of}, {text}")
 
     told = {**settings, "device.device": "cpu", "device.threads": 1}
-    if (folder / CONFIG).is_file():
-        outcome = resume(folder, progress=tick)
-    else:
-        outcome = start(folder, read_config(settings=told), progress=tick)
-    if outcome.step < outcome.steps:
-        raise SystemExit(f"{folder}: stopped at step {outcome.step}; run the study again with this --keep")
+    outcome = finished(folder, read_config(settings=told), tick)
     config = read_config(folder / CONFIG)
     trainer = Trainer(folder, Plan.of(config, Prepared.read(str(config.data.folder))))
     newest = latest(folder / CHECKPOINTS, say)
@@ -108,33 +104,16 @@ def task_scores(
         trainer: of the model. tasks: of the shared folder, or skills. items: of each task at most; those
             whose answers are longer than the model's context are left out.
     """
-    from evalsuite.measures import summarise
     from evalsuite.registry import Registry
-    from evalsuite.scorer import Scorer
     from evalsuite.tasks import TaskFolder
     from train.model import Model
+    from train.studies.tasks import TaskScores
 
     shape = trainer.plan.shape
     model = Model(shape).eval()
     model.load_state_dict(trainer.model.plain(), strict=not shape.tied)
-    scorer = Scorer(model, trainer.plan.prepared.tokenizer)
     registry = Registry((TaskFolder.open(shared() / "tasks"),))
-    asked = []
-    for name in tasks:
-        task = registry.task(name)
-        # A token has a byte at least.
-        short = [
-            one.id
-            for one in task.items
-            if max(len(text.encode()) for text in (*one.choices, one.answer)) < shape.context_length
-        ]
-        asked.append(scorer.prepare(task.take(ids=short).take(min(items, len(short))), 0))
-    scorer.check(asked)
-    found = {}
-    for name, one in zip(tasks, asked, strict=True):
-        summary = summarise(scorer.score(one))
-        found[name] = {metric: summary[metric].score for metric in metrics}
-    return found
+    return TaskScores.of(model, trainer.plan.prepared.tokenizer, registry, tasks, items).scores(metrics)
 
 
 def say(text: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +18,7 @@ import torch
 from evalsuite.evaluations import Evaluations
 from evalsuite.hook import EvalHook
 from evalsuite.results import MANIFEST
+from evalsuite.rounds_beside import RoundsBeside
 from evalsuite.run_log import read
 from scaling.errors import StagewiseError, UsageError
 from tests.train import runs
@@ -154,6 +157,37 @@ def test_weights_as_they_are_too(data, tasks, plain, tmp_path):
         found.raw, Evaluations.open(tmp_path / "only").all
     )]  # fmt: skip
     assert digests[0] == digests[1]
+
+
+def test_in_a_process_of_its_own(data, tasks, plain, tmp_path):
+    """Killed the first time: training is as without, and what is missing is said."""
+    from evalsuite.child import Child
+
+    start, folder, started = Child.start, tmp_path / "run", []
+
+    def killed(*args: Any) -> Child:
+        child = start(*args)
+        if not started:
+            os.kill(child.pid, signal.SIGKILL)
+        started.append(child)
+        return child
+
+    collect = RoundsBeside.collect
+
+    def patient(self, *, wait: bool = False) -> None:
+        """As in a run that is slow enough for an evaluation to end before the next is due."""
+        collect(self, wait=True)
+
+    with patch.object(Child, "start", killed), patch.object(RoundsBeside, "collect", patient):
+        runs.start(folder, watched(data, tasks, eval__process=True, eval__every=8))
+    same(plain, folder)
+    found = Evaluations.open(folder)
+    assert [(one.step, one.members) for one in found.all] == [(16, (12, 14, 16))]
+    assert list(found.failures["step"]) == [8] and "SIGKILL" in found.failures["why"].iloc[0]
+    runs.start(tmp_path / "within", watched(data, tasks, eval__every=8))
+    ours, theirs = (Evaluations.open(one).series() for one in (folder, tmp_path / "within"))
+    last = theirs["step"] == 16
+    assert list(ours["score"]) == list(theirs["score"][last])
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])

@@ -1,0 +1,1 @@
+"""Studies of training: small runs that settle a question, each a command of `train study`."""

@@ -1,0 +1,183 @@
+"""Is the loss of a capability noticed, and how soon? Runs whose mixture drops a domain, and controls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from joblib import Parallel, delayed
+
+from data.prepared import Prepared
+from evalsuite.evaluations import Evaluations
+from scaling.errors import UsageError
+from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
+from train.evaluation import EVALS, check_eval
+from train.loop import LOG
+from train.record import settle, text_of
+from train.studies.detection import Detection, Watch
+from train.studies.runs import finished
+from train.text import tokens_of
+
+Progress = Callable[[int, int, str], None]
+Say = Callable[[str], None]
+
+LOOKS = 30  # evaluations of a run
+SKILLS = (
+    "skill_code_assign", "skill_code_close", "skill_code_index", "skill_code_update",
+    "skill_add_1_digit", "skill_add_2_digits", "skill_subtract", "skill_word_problem",
+    "skill_agreement", "skill_noun_number", "skill_plural",
+    "skill_copy", "skill_induction", "skill_recall", "skill_next_number",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A domain that a run stops reading.
+
+    Attributes:
+        domain: of the text. instead: the domain that gets its share. capability: that is to suffer.
+
+    Example:
+        >>> Drop.parse("maths=code:math")
+        Drop(domain='maths', instead='code', capability='math')
+    """
+
+    domain: str
+    instead: str
+    capability: str
+
+    @classmethod
+    def parse(cls, text: str) -> Drop:
+        """DOMAIN=INSTEAD:CAPABILITY.
+
+        Raises:
+            UsageError: anything else.
+        """
+        domain, _, rest = text.partition("=")
+        instead, _, capability = rest.partition(":")
+        if not (domain and instead and capability) or domain == instead:
+            raise UsageError(
+                f"--drop {text!r}: valid is DOMAIN=INSTEAD:CAPABILITY, such as maths=code:math: the text that is "
+                "dropped, the text read in its place, and the capability of tasks that depends on it"
+            )
+        return cls(domain, instead, capability)
+
+
+DROPS = (Drop("code", "maths", "code"), Drop("maths", "code", "math"))
+
+
+def planted(
+    config: RunConfig,
+    *,
+    seeds: Sequence[int],
+    controls: Sequence[int],
+    drops: Sequence[Drop] = DROPS,
+    at: float = 0.5,
+    tasks: Sequence[str] = SKILLS,
+    items: int = 32,
+    folders: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    say: Say = lambda _: None,
+) -> Detection:
+    """Train runs that lose a domain half way, and runs that do not, each watched by an `EvalHook`.
+
+    Args:
+        config: of the runs. Mixture (even, but for what is given), seed, checkpoints and evaluation are the
+            study's.
+        seeds: of the runs with a loss, each for every drop. controls: of those without.
+        drops: what is dropped. at: share of the run at which.
+        tasks, items: names or patterns, and how many items of each. folders: where they are, beside the
+            skills that are generated.
+        folder: keeps the runs; the same call goes on from there. A temporary folder where absent.
+        jobs: runs at a time. progress: of a run, with one job. say: told the plan, and what is done.
+
+    Raises:
+        UsageError, StagewiseError, DataError: wrong settings, a folder of another study, a run that stopped.
+
+    Example:
+        >>> planted(RunConfig(steps=900), seeds=(0, 1, 2), controls=range(10)).summary   # doctest: +SKIP
+    """
+    if not seeds or not controls or not 0 < at < 1:
+        raise UsageError(
+            "planted: give at least one seed, one control, and a share of the run between 0 and 1"
+        )
+    steps = config.length
+    told = EvalConfig(
+        tasks=tuple(tasks), items=items, folders=tuple(folders), every=max(1, steps // LOOKS), raw=True,
+        budget=0.0,
+    )  # fmt: skip
+    check_eval(told)
+    config = replace(
+        config, steps=steps, tokens=None, seed=0, mixture={}, eval=told,
+        checkpoint=CheckpointConfig(every=max(1, steps // 4)),
+        schedule=ScheduleConfig(kind="constant", warmup=config.schedule.warmup, decay=0.0),
+        validation=replace(config.validation, every=max(1, steps // 10)),
+    )  # fmt: skip
+    with TemporaryDirectory() as spare:
+        place = Path(folder or spare)
+        place.mkdir(parents=True, exist_ok=True)
+        prepared = tokens_of(config.data, place / "tokens", 0, progress)
+        domains = sorted(prepared.tokens("train"))
+        for drop in drops:
+            for name in (drop.domain, drop.instead):
+                if name not in domains:
+                    raise UsageError(f"drop: there is no domain {name!r}; valid are {', '.join(domains)}")
+        study = {"text": text_of(config), "steps": steps, "at": at, "drops": [asdict(one) for one in drops]}
+        settle(place, "study", study | {"tasks": list(tasks), "items": items, "model": asdict(config.model)})
+        base = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()))
+        runs = [(None, seed) for seed in controls] + [(drop, seed) for drop in drops for seed in seeds]
+        left = [one for one in runs if not _done(_home(place, *one), steps)]
+        say(f"{len(runs)} runs of {steps:,} steps ({len(left)} to do): {len(controls)} without a loss")
+        if jobs == 1:
+            for drop, seed in left:
+                say(_run(place, base, prepared, drop, seed, at, progress))
+        else:
+            made = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+                delayed(_run)(place, base, prepared, drop, seed, at, None) for drop, seed in left
+            )
+            for line in made:
+                say(line)
+        watches = [
+            Watch.of(
+                Evaluations.open(_home(place, drop, seed) / EVALS), _home(place, drop, seed) / LOG,
+                arm=_arm(drop), seed=seed, capability=drop.capability if drop else "",
+                domain=drop.domain if drop else "", at=round(at * steps), steps=steps,
+            )
+            for drop, seed in runs
+        ]  # fmt: skip
+    return Detection.of(watches)
+
+
+def _arm(drop: Drop | None) -> str:
+    return "control" if drop is None else f"without {drop.domain}"
+
+
+def _home(place: Path, drop: Drop | None, seed: int) -> Path:
+    return place / f"{_arm(drop).replace(' ', '-')}-{seed}"
+
+
+def _done(run: Path, steps: int) -> bool:
+    """Whether a run has ended: its last evaluation and its last checkpoint are there."""
+    from train.checkpoint import checkpoints
+    from train.loop import CHECKPOINTS
+
+    there = checkpoints(run / CHECKPOINTS)
+    return bool(there) and there[-1].step == steps and (run / EVALS).is_dir()
+
+
+def _run(
+    place: Path, base: RunConfig, prepared: Prepared, drop: Drop | None, seed: int, at: float,
+    progress: Progress | None,
+) -> str:  # fmt: skip
+    """Train one of the runs; what to say of it."""
+    mixture: dict[str, float | str] = {name: 1.0 for name in sorted(prepared.tokens("train"))}
+    if drop is not None:
+        mixture[drop.domain] = f"1.0 until {at:.6%}, then 0.0"
+        mixture[drop.instead] = f"1.0 until {at:.6%}, then 2.0"
+    finished(_home(place, drop, seed), replace(base, seed=seed, mixture=mixture), progress)
+    return f"{_arm(drop)}, seed {seed}: done"
