@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_FORWARD = 1 / 3  # of a training step's work: the pass forward, of forward and backward
-
 
 @dataclass(frozen=True)
 class Ration:
@@ -29,8 +27,8 @@ class Ration:
 class Budget:
     """The account of a run: training time against the hook's own.
 
-    The cost of an evaluation is predicted as `fixed + per_token * tokens read`: at first by the speed of
-    training, of which a pass forward is a third, then as measured. It is thinned until it fits
+    The cost of an evaluation is predicted as `fixed + per_token * tokens read`: at first by a few items of
+    one task, then as measured. It is thinned until it fits
     `share * (training time between evaluations)`: items by halves, then evaluations by halves. And none
     begins that would bring the sum of all above `share * (training time so far)`.
 
@@ -54,11 +52,19 @@ class Budget:
     _costs: dict[int, float] = field(default_factory=dict, repr=False)  # seconds by tokens read
     _since: float | None = field(default=None, repr=False)
 
-    def train(self, seconds: float, tokens: float | None = None) -> None:
-        """Count training; `tokens` of it tell what a token costs until an evaluation has been measured."""
+    @property
+    def known(self) -> bool:
+        """Whether there is something to predict by, or no need to."""
+        return self.share is None or self.per_token is not None
+
+    def train(self, seconds: float) -> None:
+        """Count training."""
         self.training += seconds
-        if not self._costs and tokens:
-            self.per_token = seconds / tokens * _FORWARD
+
+    def probed(self, seconds: float, tokens: int) -> None:
+        """Learn from some items that were scored for a try."""
+        if tokens:
+            self.per_token = seconds / tokens
 
     def begin(self) -> None:
         """The hook's own time runs."""

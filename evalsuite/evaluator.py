@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,6 +79,10 @@ class Evaluator:
         """Tokens a model reads for all items of a programme; of tasks that cannot be asked, none."""
         return sum(self.prepare(one, model) for one in found.wanted())
 
+    def prepared(self, one: Wanted) -> bool:
+        """Whether a task is tokenised, or was found not to be askable."""
+        return (one.key, one.items, one.item_ids) in self._sizes
+
     def prepare(self, one: Wanted, model: nn.Module) -> int:
         """Tokenise a task, once; the tokens a model reads for it, 0 where it cannot be asked."""
         key = (one.key, one.items, one.item_ids)
@@ -90,6 +95,19 @@ class Evaluator:
                     asked = self.scorer(model).prepare(task, one.shots, gold_only=gold_only)
                     self._sizes[key] = sum(map(len, asked.requests.inputs))
         return self._sizes[key]
+
+    def probe(
+        self, programmes: Sequence[Sequence[Wanted]], model: nn.Module, items: int
+    ) -> tuple[float, int]:
+        """Score a few items of the first task that can be asked: seconds, and tokens read; 0, 0 of none."""
+        for one in (one for wanted in programmes for one in wanted if self.prepare(one, model)):
+            task = self.registry.task(one.task)
+            asked = self.scorer(model).prepare(task.take(min(items, len(task.items))), one.shots)
+            start = time.perf_counter()
+            with suppress(StagewiseError):  # told when it is scored in earnest
+                self.scorer(model).score(asked)
+            return time.perf_counter() - start, sum(map(len, asked.requests.inputs))
+        return 0.0, 0
 
     def evaluate(
         self, found: Programme, wanted: Sequence[Wanted], model: nn.Module, folder: Path, identity: Identity

@@ -126,7 +126,6 @@ class EvalHook:
         self._begun = False
         self._saved: int | None = None
         self._ended: float | None = None
-        self._tokens: float | None = None
         self._off = not every
 
     def __call__(
@@ -206,10 +205,8 @@ class EvalHook:
         if not self._begun:
             self._begin(step, model)
         if self._ended is not None:
-            seen = None if tokens is None or self._tokens is None else tokens - self._tokens
-            self.rounds.budget.train(start - self._ended, seen)
+            self.rounds.budget.train(start - self._ended)
             self.rounds.steps += 1
-        self._tokens = tokens
         at = Place(step, tokens, self.rounds.budget.training, lr)
         for event in self._course.notice(step, phase=phase, lr=lr, loss=loss):
             self.journal.note(event)

@@ -27,6 +27,7 @@ from evalsuite.window import Window
 from scaling.errors import StagewiseError, UsageError
 
 LEAST = 32  # items of a task below which its score says too little
+TRIED = 8  # items that tell what evaluation costs, before there is one
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Rounds:
         flops, chosen, ran = self._due(at, model, flops)
         if not self._prepared(at.step, chosen, model):
             return
+        if not self.budget.known:
+            self.budget.probed(*self.evaluator.probe([one.wanted() for one in chosen], model, TRIED))
         full = (1 + self.raw) * sum(self.evaluator.tokens(one, model) for one in chosen)
         ration = self._ration(at.step, chosen, full)
         if ration is None:
@@ -94,9 +97,9 @@ class Rounds:
                     scored += self._score(
                         one, at, model, flops, ration, members, averaged=True, doubts=doubts
                     )
+        self._watch(at.step)
         if scored:
             self.budget.measured(time.perf_counter() - started, round(full * ration.share), ration)
-        self._watch(at.step)
 
     def _due(
         self, at: Place, model: nn.Module, flops: float | None
@@ -114,7 +117,8 @@ class Rounds:
         """Tokenise what is not tokenised yet, task by task, as long as the budget allows."""
         parts = [part.wanted for one in chosen for part in one.parts]
         done = 0
-        while done < len(parts) and (self.budget.affords() or self.journal.ranks.rank):
+        free = self.journal.ranks.rank  # only the first rank's clock counts
+        while done < len(parts) and (free or self.evaluator.prepared(parts[done]) or self.budget.affords()):
             self.evaluator.prepare(parts[done], model)
             done += 1
         done = int(self.journal.ranks.first(np.array([float(done)]))[0])

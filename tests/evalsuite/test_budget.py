@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from evalsuite.budget import Budget, Ration
 
 
-def test_predicts_from_training_until_it_has_measured():
+def test_predicts_from_a_try_until_it_has_measured():
     account = Budget(0.1)
-    account.train(6.0, 600)  # 10 ms a token, of which a pass forward is a third
-    assert account.predicted(300) == pytest.approx(1.0)
+    assert not account.known and Budget(None).known
+    account.probed(0.0, 0)  # nothing could be asked
+    assert not account.known
+    account.probed(1.0, 300)
+    assert account.known and account.predicted(600) == pytest.approx(2.0)
     account.measured(4.0, 400, Ration(1.0, 1, 1.0))
-    account.train(6.0, 6)
     assert account.predicted(300) == pytest.approx(3.0)
 
 
@@ -77,9 +79,11 @@ def test_a_run_stays_within_its_budget(share, step, cost, fixed, noise, full):
     """However long evaluations take: at most one of them, the first, is not known beforehand."""
     account, every, worst = Budget(share), 10, 0.0
     for i in range(1, 400):
-        account.train(step, 100)
+        account.train(step)
         if i % every:
             continue
+        if not account.known:
+            account.probed(cost * 50, 50)
         ration = account.ration(full, 0.1, every * step)
         if (i // every) % ration.stride or not account.affords(ration.seconds):
             continue

@@ -15,8 +15,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.errors import StagewiseError, UsageError
 from evalsuite.run_log import RunLog, read
+from scaling.errors import StagewiseError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

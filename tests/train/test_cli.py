@@ -10,18 +10,18 @@ from unittest.mock import patch
 import pytest
 
 from evalsuite.registry import Registry
+from evalsuite.run_log import read
 from tests.train.commands import Said, call, lines_of, signalled, toml
 from tests.train.runs import SMALL, STEPS, at, corpus, same, steps_of, tokens
 from train.cli import main
 from train.config import read_config
-from evalsuite.run_log import read
 from train.loop import LOG
 from train.model import Model
 from train.overlap import item_texts
 from train.run import CONFIG
 from train.sizes import PRESETS, preset
 
-COMMANDS = ("run", "resume", "anneal", "data", "tokenizer", "sizes", "export")
+COMMANDS = ("run", "resume", "anneal", "data", "tokenizer", "sizes", "export", "average", "watch", "study")
 DOMAINS = ["code", "maths", "prose"]
 
 

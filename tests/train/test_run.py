@@ -12,13 +12,13 @@ import pytest
 
 from data.errors import DataError
 from data.prepared import Prepared
+from evalsuite.run_log import read
 from scaling.errors import StagewiseError, UsageError
 from tests.train import runs
 from tests.train.runs import CHANGING, EVERY, STEPS, at, config, data, files, lines, losses, same, steps_of
 from train.checkpoint import Checkpoint
 from train.config import RunConfig, read_config
 from train.lock import LOCK
-from evalsuite.run_log import read
 from train.loop import CHECKPOINTS, LOG
 from train.plan import Plan
 from train.record import RECORD

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from data.sources import read
+from evalsuite.run_log import read as read_log
 from scaling.errors import UsageError
 from tests.train.tradeoffs import ASKED, SEEDS, SMALL, assert_same, held_out, made, written
 from train import run as running
-from evalsuite.run_log import read as read_log
 from train.tradeoff import tradeoff
 from train.vocabulary import BYTES
 

@@ -60,7 +60,7 @@ class Drop:
         instead, _, capability = rest.partition(":")
         if not (domain and instead and capability) or domain == instead:
             raise UsageError(
-                f"--drop {text!r}: valid is DOMAIN=INSTEAD:CAPABILITY, such as maths=code:math: the text that is "
+                f"--drop {text!r}: valid is DOMAIN=INSTEAD:CAPABILITY, such as maths=code:math: the text "
                 "dropped, the text read in its place, and the capability of tasks that depends on it"
             )
         return cls(domain, instead, capability)
