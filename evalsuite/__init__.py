@@ -1,7 +1,7 @@
 """Suites of benchmarks: what to run at which stage of a training run, on what evidence, and the run itself.
 
 A suite is a reviewable YAML file that this package builds from the classes and clusters that :mod:`scaling`
-found in real scores; a scorer runs it on any torch module. The package is made to be imported into other
+found in real scores; a scorer runs it on any torch module, a hook runs it along a training run. The package is made to be imported into other
 people's trainers: importing it loads neither torch nor lm_eval, and it never imports the ``train`` and
 ``data`` packages of this project, whose names a trainer's own folder may hold too.
 """
@@ -12,7 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evalsuite.averaging import Averaging
     from evalsuite.encoding import Encoder
+    from evalsuite.evaluations import Evaluations
+    from evalsuite.hook import EvalHook
     from evalsuite.items import Item
     from evalsuite.likelihoods import Likelihoods
     from evalsuite.registry import Registry
@@ -20,10 +23,14 @@ if TYPE_CHECKING:
     from evalsuite.scorer import Scorer
     from evalsuite.settings import Settings
     from evalsuite.suite import Suite
+    from evalsuite.task_list import TaskList
     from evalsuite.tasks import Task, TaskFolder
 
 __all__ = [
+    "Averaging",
     "Encoder",
+    "EvalHook",
+    "Evaluations",
     "Item",
     "Likelihoods",
     "Registry",
@@ -33,10 +40,14 @@ __all__ = [
     "Suite",
     "Task",
     "TaskFolder",
+    "TaskList",
 ]
 
 _HOME = {
+    "Averaging": "averaging",
     "Encoder": "encoding",
+    "EvalHook": "hook",
+    "Evaluations": "evaluations",
     "Item": "items",
     "Likelihoods": "likelihoods",
     "Registry": "registry",
@@ -46,6 +57,7 @@ _HOME = {
     "Suite": "suite",
     "Task": "tasks",
     "TaskFolder": "tasks",
+    "TaskList": "task_list",
 }
 
 
