@@ -1,9 +1,10 @@
 """Suites of benchmarks: what to run at which stage of a training run, on what evidence, and the run itself.
 
 A suite is a reviewable YAML file that this package builds from the classes and clusters that :mod:`scaling`
-found in real scores; a scorer runs it on any torch module, a hook runs it along a training run. The package is made to be imported into other
-people's trainers: importing it loads neither torch nor lm_eval, and it never imports the ``train`` and
-``data`` packages of this project, whose names a trainer's own folder may hold too.
+found in real scores; a scorer runs it on any torch module, and a hook runs it along a training run. The
+package is made to be imported into other people's trainers: importing it loads neither torch nor lm_eval, and
+it never imports the ``train`` and ``data`` packages of this project, whose names a trainer's own folder may
+hold too.
 """
 
 from __future__ import annotations

@@ -123,6 +123,7 @@ class EvalHook:
         )  # fmt: skip
         self._course = Course()
         self._snapshots: Snapshots | None = None
+        self._window: Window | None = None
         self._begun = False
         self._saved: int | None = None
         self._ended: float | None = None
@@ -191,7 +192,10 @@ class EvalHook:
     @property
     def window(self) -> Window:
         """Which snapshots the evaluations average that the budget allows."""
-        return Window(self.average or Averaging(), self.every * self.rounds.stride)
+        every = self.every * self.rounds.stride
+        if self._window is None or self._window.every != every:
+            self._window = Window(self.average or Averaging(), every)
+        return self._window
 
     @property
     def evaluations(self) -> Evaluations:

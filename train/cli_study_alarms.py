@@ -68,7 +68,7 @@ def alarms(
             told, seeds=seeds_of(seeds or ("0" if smoke else "0,1,2")),
             controls=seeds_of(controls or ("0" if smoke else ",".join(map(str, range(10))))),
             drops=[Drop.parse(one) for one in drop] if drop else DROPS,
-            tasks=task or (SKILLS[:1] + SKILLS[4:5] if smoke else SKILLS),
+            tasks=task or (SKILLS[:1] + SKILLS[3:4] if smoke else SKILLS),
             items=most or (4 if smoke else 32), folders=[str(items.resolve())] if items else (),
             folder=output, jobs=jobs, progress=progress, say=say,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import averaging, choosing, fits, growth, overlap, reading, scoring, training
+from tests.bench import averaging, choosing, fits, growth, hook, overlap, reading, scoring, training
 from tests.measured import run_named
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "memory": training.memory,
     "target": training.target,
     "averaging": averaging.run,
+    "hook": hook.run,
 }
 
 if __name__ == "__main__":

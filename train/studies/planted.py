@@ -26,10 +26,9 @@ Say = Callable[[str], None]
 
 LOOKS = 30  # evaluations of a run
 SKILLS = (
-    "skill_code_assign", "skill_code_close", "skill_code_index", "skill_code_update",
-    "skill_add_1_digit", "skill_add_2_digits", "skill_subtract", "skill_word_problem",
-    "skill_agreement", "skill_noun_number", "skill_plural",
-    "skill_copy", "skill_induction", "skill_recall", "skill_next_number",
+    "skill_code_assign", "skill_code_close", "skill_code_index",
+    "skill_add_1_digit", "skill_subtract", "skill_word_problem",
+    "skill_agreement", "skill_plural", "skill_copy", "skill_next_number",
 )  # fmt: skip
 
 
