@@ -198,7 +198,7 @@ def _watched(
     x = np.log(one.compute)
     hits = np.flatnonzero(log_e >= np.log(threshold))
     n = len(one.step)
-    # Evaluations stand on those that were tested and ended before the window of the next tested one.
+    # An evaluation is compared with those tested that share no snapshot with it.
     before = np.searchsorted(at, np.arange(n), side="left")
     before = np.where(one.alone, before, np.maximum(before - 1, 0))
     broken = None
@@ -273,9 +273,7 @@ def source_of(evaluations: Evaluations) -> Source:
                 return Answers.of(results.likelihoods(done), key.metric)
             for row in done.rows:
                 if row.metric == key.metric:
-                    return Answers.of_score(
-                        key.metric, row.score, row.stderr or np.nan, row.n_items or 0, done.chance
-                    )
+                    return Answers.of_score(key.metric, row.score, row.n_items or 0, done.chance)
         return None
 
     return source

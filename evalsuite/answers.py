@@ -26,7 +26,6 @@ class Answers:
         ids: of the items, sorted, [k]; None where the score alone is known.
         values: of the items, in the unit of the metric, [k]; the score alone where `ids` is None, [1].
         chance: of a guesser on each, as `values`; 0 of bits.
-        stderr: of the score, where the score alone is known.
         n_items: behind it.
     """
 
@@ -34,7 +33,6 @@ class Answers:
     ids: NDArray[np.str_] | None
     values: Array
     chance: Array
-    stderr: float = float("nan")
     n_items: int = 0
 
     @classmethod
@@ -53,15 +51,13 @@ class Answers:
         return cls(bits, ids, values[there][first], c[there][first], n_items=len(ids))
 
     @classmethod
-    def of_score(
-        cls, metric: str, score: float, stderr: float, n_items: int, chance: float = 0.0
-    ) -> Answers | None:
+    def of_score(cls, metric: str, score: float, n_items: int, chance: float = 0.0) -> Answers | None:
         """From a score without its items; None where the metric has no scale."""
         bits = _bits(metric)
         if bits is None or metric in _BY_BYTES or not np.isfinite(score):
             return None
         c = 0.0 if bits or metric == "acc_centred" else chance
-        return cls(bits, None, np.array([score]), np.array([c]), float(stderr), int(n_items))
+        return cls(bits, None, np.array([score]), np.array([c]), int(n_items))
 
     @property
     def value(self) -> float:

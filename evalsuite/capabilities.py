@@ -105,13 +105,12 @@ def _capability(name: str, suite: str, rows: pd.DataFrame, source: Source | None
     steps, computes, windows, levels, raws, gaps, sizes = [], [], [], [], [], [], []
     answers: list[dict[Key, Answers]] = []
     alone: list[bool] = []
-    newest = -np.inf
     for step, part in rows.groupby("step", sort=True):
         here: dict[Key, Answers] = {}
         for row in part.to_dict("records"):
             key = Key.of(row["task"], row["metric"], row["shots"])
             one = source(int(step), suite, key) if source else None  # pyright: ignore[reportArgumentType]
-            one = one or Answers.of_score(key.metric, row["score"], row["stderr"], row["n_items"])
+            one = one or Answers.of_score(key.metric, row["score"], row["n_items"])
             if one is not None:
                 here[key] = one
                 weight.setdefault(key, float(row["weight"]))
@@ -122,24 +121,21 @@ def _capability(name: str, suite: str, rows: pd.DataFrame, source: Source | None
         if linked is None and answers:
             continue
         if linked is None:
-            level, gap, size = _mean({key: one.value for key, one in here.items()}, weight), np.nan, None
+            level, gap = _mean({key: one.value for key, one in here.items()}, weight), np.nan
             size = _size({key: one.n_items or 1 for key, one in here.items()}, weight)
         else:
             back, gain, gap, size = linked
             level = levels[back] + gain
-        first, last = int(part["first"].iloc[0]), int(part["last"].iloc[0])
-        free = first > newest
-        newest = last if free else newest
         kinds |= {one.bits for one in here.values()}
         steps.append(int(step))  # pyright: ignore[reportArgumentType]
         computes.append(compute)
-        windows.append((first, last))
+        windows.append((int(part["first"].iloc[0]), int(part["last"].iloc[0])))
         levels.append(level)
         raws.append(_mean({key: float(one.values.mean()) for key, one in here.items()}, weight))
         gaps.append(gap)
         sizes.append(size)
         answers.append(here)
-        alone.append(free)
+        alone.append(bool(disjoint(*zip(*windows, strict=True))[-1]))
     if not steps:
         return None
     seen = np.array(gaps)
@@ -160,6 +156,7 @@ def _linked(
 ) -> tuple[int, float, float, float] | None:
     """The evaluation before that shares most: its position, the gain, its variance, the items behind it."""
     best: tuple[float, int, dict[Key, Change]] | None = None
+    most = sum(weight[key] * max(one.n_items, 1) for key, one in here.items())
     for back in [i for i in range(len(before)) if alone[i]][: -BACK - 1 : -1]:
         changes = {
             key: made
@@ -169,6 +166,8 @@ def _linked(
         shared = sum(weight[key] * one.items for key, one in changes.items())
         if changes and (best is None or shared > best[0] * (1 + 1e-9)):
             best = (shared, back, changes)
+        if shared >= most * (1 - 1e-9):
+            break
     if best is None:
         return None
     _, back, changes = best
@@ -192,7 +191,8 @@ def _size(items: dict[Key, int], weight: dict[Key, float]) -> float:
 def named(series: pd.DataFrame) -> pd.Series:
     """The capability of each row, else its cluster, else its task."""
     cluster = "cluster " + series["cluster"].astype("string")
-    return series["capability"].astype("string").fillna(cluster).fillna(series["task"].astype("string"))
+    known = series["capability"].astype("string")
+    return known.where(known.ne("")).fillna(cluster).fillna(series["task"].astype("string"))
 
 
 def _compute(series: pd.DataFrame) -> pd.Series:

@@ -165,7 +165,7 @@ def _band(forecasts: list[Forecast], weight: Array, flops: Array) -> tuple[Array
 
 
 def _scaled(metric: str, score: float, chance: float) -> float:
-    made = Answers.of_score(metric, score, np.nan, 1, chance)
+    made = Answers.of_score(metric, score, 1, chance)
     return np.nan if made is None else made.value
 
 

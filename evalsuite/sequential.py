@@ -40,7 +40,7 @@ class Null:
 
 # A loss is a fall whatever the law of growth is; a stop is told from saturation only where growth is far
 # above the noise, so that little is bet on it.
-NULLS = (Null(True, (0.0,), 0.7), Null(False, (3.0,), 0.3))
+NULLS = (Null(True, (0.0,), 0.85), Null(False, (3.0,), 0.15))
 
 
 @dataclass(frozen=True)

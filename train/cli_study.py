@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Where neither the file nor the call says otherwise: small, so that three seeds take half an hour of a core.
 _DEFAULTS: dict[str, Any] = {
-    "steps": 1440, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
-    "validation.tokens": 8192, "device.device": "cpu", "device.threads": 1,
+    "steps": 960, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
+    "validation.tokens": 6144, "device.device": "cpu", "device.threads": 1,
 }  # fmt: skip
 _SMOKE: dict[str, Any] = {
     "steps": 70, "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
@@ -51,7 +51,7 @@ def _root() -> None:
 def averaging_command(
     config: Config = None,
     source: Sources = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="To the last point; 1440 where absent.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="To the last point; 960 where absent.")] = None,
     preset: Annotated[str | None, typer.Option(help="Size of the model; 0.3m where absent.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N,N,...", help="A run each; 0,1,2.")] = None,
     points: Annotated[

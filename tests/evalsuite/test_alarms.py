@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalsuite.alarms import Alarm, watch, watch_capabilities
+from evalsuite.alarms import Alarm, source_of, watch, watch_capabilities
 from evalsuite.capabilities import Capability
 from evalsuite.evaluations import Evaluations
+from evalsuite.likelihoods import Likelihoods
 from scaling.errors import UsageError
+from scaling.series import Key
 from tests.evalsuite.watched import Watching, falling, hook_folder
-from tests.study.false_alarms import SMOKE, run, threshold_alarms
+from tests.study.false_alarms import SMOKE, run
+from tests.study.threshold import threshold_alarms
 
 
 def series(y: np.ndarray, name: str = "x", kind: str = "bits", alone: np.ndarray | None = None) -> Capability:
@@ -157,3 +160,25 @@ def test_the_alarm_by_hand():
         {"capability": "x", "since": 2, "noticed": 4, "size": pytest.approx(0.03)}
     ]
     assert len(threshold_alarms(frame, drop=0.05)) == 0
+
+
+def test_items_are_read_from_the_results_and_paired(tmp_path):
+    """Of two evaluations the second asks half the items, the harder half: no fall."""
+    folder = hook_folder(tmp_path / "evals", [100, 200], tasks=[Watching("a", "x", lambda step: 0.5, "acc")])
+    made = Evaluations.open(folder)
+    for one, count in zip(made.all, (8, 4), strict=True):
+        right = np.arange(count) >= 4  # the first four are wrong both times
+        ll = np.where(right[:, None], [[-1.0, -2.0]], [[-2.0, -1.0]])
+        answers = Likelihoods.of(
+            "a", 0, [f"i{k}" for k in range(count)], [0] * count, ll, np.ones((count, 2))
+        )
+        done = one.results.manifest.tasks[0]
+        done = done.model_copy(update={"file": "items/a@0.parquet", "answered": count, "rows": ()})
+        (one.path / "items").mkdir()
+        one.results.add(done, answers)
+    read = Evaluations.open(folder)
+    found = watch(read).history
+    np.testing.assert_allclose(found["score"], [0.0, 0.0], atol=1e-12)  # (0.5 - c) / (1 - c), c = 0.5
+    answers = source_of(read)(200, "early", Key("a", "acc", None))
+    assert answers is not None
+    assert (answers.value, answers.n_items) == (-1.0, 4)

@@ -58,7 +58,7 @@ def test_little_past_says_little():
     assert all(np.isnan([one.value[:2], one.low[:2], one.high[:2], one.trend[:2]]).all() for one in made)
     wide = np.median([one.high - one.low for one in made], axis=0)
     assert wide[2] > wide[3] > wide[4] > 0
-    assert np.isnan(expected(x[:0], y[:0], np.array([1.0]), [0]).value).all()
+    assert np.isnan(expected(x[:0], x[:0], np.array([1.0]), [0]).value).all()
 
 
 def test_a_constant_stays():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,15 @@ class Profile:
         return made * self.sd * self.early ** (1.0 - z / z[-1])
 
 
+@dataclass(frozen=True)
+class Real:
+    """A series of a real run: what it looks like, ln(compute) and score, [n] each."""
+
+    profile: Profile
+    x: Array
+    y: Array
+
+
 STRESSED = {
     "flat": Profile(0.0, 0.0, 0.01),
     "law, little noise": Profile(0.2, 0.35, 0.005),
@@ -114,7 +123,8 @@ def run(seed: int = 0, setting: Setting | None = None) -> pd.DataFrame:
         seed: of all draws. setting: size of the study.
 
     Returns:
-        Rows of two kinds. Controls: `alarms` is the share of runs with any false alarm, `low`..`high` its 95%
+        Rows of three kinds. Real: series of real runs as they are, each tested alone at 5%; `alarms` is the
+        share of them. Controls: `alarms` is the share of runs with any false alarm, `low`..`high` its 95%
         interval (Clopper and Pearson), `held` whether a rate of 5% is inside or above it, `inside` the share
         of evaluations within the expected 95% band. Losses: `alarms` is the share of runs whose alarm for
         the capability came after the loss, `delay` the median number of evaluations until then, `of_run` the
@@ -124,23 +134,23 @@ def run(seed: int = 0, setting: Setting | None = None) -> pd.DataFrame:
     setting = setting or Setting()
     rng = np.random.default_rng(seed)
     share = np.arange(1, setting.evaluations + 1) / setting.evaluations
-    rows = [_control(*scenario, share, setting, rng) for scenario in _scenarios(setting, rng)]
+    real = {
+        f"{source.split('_')[0]}, {kind}": found
+        for source in setting.sources
+        for kind, found in measured(source, setting.profiles, rng).items()
+    }
+    rows = [_as_they_are(name, found) for name, found in real.items()]
+    profiles = {name: [one.profile for one in found] for name, found in real.items()}
+    profiles |= {name: [one] for name, one in STRESSED.items()}
+    rows += [_control(name, found, share, setting, rng) for name, found in profiles.items()]
     for when in (share, share[1::2]):
         for name, profile in LOST.items():
             rows += [_loss(name, profile, what, when, setting, rng) for what in _losses(when, profile)]
     return pd.DataFrame(rows)
 
 
-def _scenarios(setting: Setting, rng: np.random.Generator) -> Iterator[tuple[str, list[Profile]]]:
-    for source in setting.sources:
-        for kind, profiles in measured(source, setting.profiles, rng).items():
-            yield f"{source.split('_')[0]}, {kind}", profiles
-    for name, profile in STRESSED.items():
-        yield name, [profile]
-
-
-def measured(source: str, most: int, rng: np.random.Generator) -> dict[str, list[Profile]]:
-    """Profiles of so many real series of a source, by kind; empty where its table is absent.
+def measured(source: str, most: int, rng: np.random.Generator) -> dict[str, list[Real]]:
+    """So many real series of a source, by kind; empty where its table is absent.
 
     A series is a run's checkpoints from 3% of its compute on, thinned to 24; its law is the best of the
     exponents by least squares.
@@ -152,7 +162,7 @@ def measured(source: str, most: int, rng: np.random.Generator) -> dict[str, list
     frame["kind"] = frame["metric"].map(lambda name: KINDS.get(metric_info(str(name)).family))
     frame = frame[frame["flops"] >= EARLIEST * frame.groupby("model")["flops"].transform("max")]
     names = ["kind", "model", "variant", "task", "metric", "num_fewshot"]
-    found: dict[str, list[Profile]] = {}
+    found: dict[str, list[Real]] = {}
     for kind, part in frame.groupby("kind"):
         groups = part.groupby(names, dropna=False, sort=True).indices
         places = [place for place in groups.values() if len(place) >= SHORTEST]
@@ -165,9 +175,10 @@ def measured(source: str, most: int, rng: np.random.Generator) -> dict[str, list
             c = np.nan_to_num(float(rows["chance"].iloc[0]))
             bits = kind != KINDS["proportion"]
             y = np.log(8.0 / np.maximum(score, 1e-9)) if bits else (score - c) / (1.0 - c)
-            made = _profile(np.log(rows["flops"].to_numpy(dtype=float)), y)
+            x = np.log(rows["flops"].to_numpy(dtype=float))
+            made = _profile(x, y)
             if made is not None:
-                found.setdefault(str(kind), []).append(made)
+                found.setdefault(str(kind), []).append(Real(made, x, y))
     return found
 
 
@@ -191,6 +202,17 @@ def _profile(x: Array, y: Array) -> Profile | None:
         slope, exponent, float(np.sqrt((rest[half:] ** 2).sum() / max(n - half - 1.5, 1.0))),
         float(np.clip(early, 1.0, 5.0)), float(np.clip(correlation, 0.0, 0.9)),
     )  # fmt: skip
+
+
+def _as_they_are(name: str, found: Sequence[Real]) -> dict[str, object]:
+    noticed = [int(_noticed(one.x, one.y[None], 1)[0]) < len(one.x) for one in found]
+    low, high = _interval(sum(noticed), len(found))
+    return {
+        "kind": "real", "scenario": name, "evaluations": int(np.median([len(one.x) for one in found])),
+        "runs": len(found), "alarms": float(np.mean(noticed)), "low": low, "high": high, "held": low <= RATE,
+        "correlation": float(np.median([one.profile.correlation for one in found])),
+        "sd": float(np.median([one.profile.sd for one in found])),
+    }  # fmt: skip
 
 
 def _control(
@@ -261,30 +283,6 @@ def _interval(count: int, total: int) -> tuple[float, float]:
     """95% of a share, Clopper and Pearson."""
     interval = stats.binomtest(count, total).proportion_ci(0.95)
     return float(interval.low), float(interval.high)
-
-
-def threshold_alarms(series: pd.DataFrame, drop: float = 0.02) -> pd.DataFrame:
-    """What teams do by hand: an alarm when accuracy is more than `drop` below its best so far.
-
-    Args:
-        series: capability, step, score (accuracy); one row per capability and evaluation.
-        drop: in points of accuracy / 100.
-
-    Returns:
-        The first alarm of each capability that has one: capability, since (step of the best), noticed, size.
-    """
-    rows = []
-    for name, part in series.sort_values("step").groupby("capability", sort=True):
-        score, step = part["score"].to_numpy(dtype=float), part["step"].to_numpy()
-        best = np.maximum.accumulate(score)
-        hits = np.flatnonzero(best - score > drop)
-        if len(hits):
-            at = hits[0]
-            since = step[int(np.flatnonzero(score[: at + 1] == best[at])[0])]
-            rows.append(
-                {"capability": name, "since": since, "noticed": step[at], "size": best[at] - score[at]}
-            )
-    return pd.DataFrame(rows, columns=["capability", "since", "noticed", "size"])
 
 
 if __name__ == "__main__":

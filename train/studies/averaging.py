@@ -21,7 +21,7 @@ from scaling.console import plain
 from scaling.errors import UsageError
 from scaling.files import replacing
 from train.checkpoint import Checkpoint, checkpoint_name
-from train.config import CheckpointConfig, RunConfig, ScheduleConfig
+from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
 from train.load import load
 from train.lock import locked
 from train.loop import CHECKPOINTS
@@ -131,7 +131,7 @@ def averaging(
 
     Args:
         config: of the runs; its steps are those to the last point. Schedule (but for warmup), checkpoints
-            and seed are the study's.
+            and seed are the study's, and no suites are run along the way.
         seeds: a run each. points: shares of the run. anneal: share of the steps so far that the branch takes.
         tasks, items: names, and how many of each. registry: where they are; generated skills, if absent.
         folder: keeps tokens and figures, and checkpoints until a seed is measured; the same call goes on from
@@ -152,7 +152,7 @@ def averaging(
         config, steps=course.total, tokens=None, seed=0,
         schedule=ScheduleConfig(kind="constant", warmup=config.span(config.schedule.warmup), decay=0.0),
         checkpoint=CheckpointConfig(every=course.grid, keep_every=course.grid),
-        validation=replace(config.validation, every=0),
+        validation=replace(config.validation, every=0), eval=EvalConfig(),
     )  # fmt: skip
     registry = registry or Registry()
     asked = [registry.task(name).name for name in tasks]  # an unknown name shows before the work
