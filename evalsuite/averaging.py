@@ -12,6 +12,8 @@ from typing import Literal, get_args
 from scaling.errors import UsageError
 
 SPAN = 0.12
+LEAST = 20  # steps: what an optimiser with momentum 0.95 remembers; snapshots closer than that are nearly one
+WIDE = 0.3  # share of the steps so far from which on a mean lags behind the run
 Unit = Literal["auto", "steps", "tokens", "minutes"]
 Weights = Literal["uniform", "linear", "ema"]
 Where = Literal["disk", "memory"]
@@ -74,6 +76,8 @@ class Averaging:
         decay: of ema, for each snapshot of age, above 0 and at most 1.
         where: snapshots live on disk, and survive the process, or in CPU memory.
         span: of auto: the share of the steps so far that the snapshots span at most, between 0 and 1.
+        least: of auto: steps between snapshots, even where they then span more, up to `WIDE` of the steps so
+            far: closer ones are too alike for their mean to gain much.
 
     Source:
         Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization" (uniform).
@@ -89,6 +93,7 @@ class Averaging:
     decay: float = 0.5
     where: Where = "disk"
     span: float = SPAN
+    least: int = LEAST
 
     def __post_init__(self) -> None:
         problems = []
@@ -101,6 +106,8 @@ class Averaging:
             problems.append(f"decay {self.decay!r}: valid is a number above 0, at most 1")
         if not 0 < self.span < 1:
             problems.append(f"span {self.span!r}: valid is a share between 0 and 1")
+        if type(self.least) is not int or self.least < 1:
+            problems.append(f"least {self.least!r}: valid is a whole number of steps from 1")
         if problems:
             raise UsageError(f"averaging: {'; '.join(problems)}")
         _ = self.apart

@@ -288,5 +288,6 @@ class EvalHook:
             "average": None if average is None else {
                 "n": average.n, "spacing": str(average.spacing), "weights": average.weights,
                 "decay": average.decay, "where": average.where, "span": average.span,
+                "least": average.least,
             },
         }  # fmt: skip

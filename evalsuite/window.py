@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
-from evalsuite.averaging import Averaging
+from evalsuite.averaging import WIDE, Averaging
 from evalsuite.place import Place
 from scaling.errors import UsageError
 
-WIDE = 0.2  # share of the steps so far from which on a mean lags behind the run
+_WIDE = Fraction(str(WIDE))
 MOVED = 0.01  # relative change of the learning rate over a window that is no rounding
 
 
@@ -23,8 +24,9 @@ class Window:
 
     - steps: multiples of the spacing s;
     - auto: s = every * 2^k, with the largest whole k (also below 0) for which (n - 1) s <= span * e, and
-      s >= 1; the grid is floor(i s), i = 1, 2, ..., so that each grid holds the wider ones, and snapshots are
-      shared between evaluations. Where s divides `every`, the window is e, e - s, ..., e - (n - 1) s;
+      s >= 1; or a larger one, until s >= least, as long as (n - 1) s <= WIDE * e. The grid is floor(i s),
+      i = 1, 2, ..., so that each grid holds the wider ones, and snapshots are shared between evaluations.
+      Where s divides `every`, the window is e, e - s, ..., e - (n - 1) s;
     - tokens, minutes: the first snapshot in each interval of the spacing.
 
     A step is a snapshot step if it is in the window of an evaluation then or later (tokens and minutes: of a
@@ -164,7 +166,7 @@ class Window:
             return False
         if self._fixed:
             return self._holds(step, e, *self._fixed)
-        span, reach = float(self.averaging.share), step + 2 * self.averaging.n
+        span, reach = max(self.averaging.span, WIDE), step + 2 * self.averaging.n
         while True:
             rung = self._rung(e)
             if self._holds(step, e, *self._grid(rung)):
@@ -183,19 +185,34 @@ class Window:
         return (self.every << rung, 1) if rung >= 0 else (self.every, 1 << -rung)
 
     def _rung(self, e: int) -> int:
-        """The largest k with (n - 1) every 2^k <= span e and every 2^k >= 1."""
-        part = self.averaging.share
+        """The largest k with (n - 1) every 2^k <= span e and every 2^k >= 1; or up to `least`, by WIDE e."""
+        most = max(self._fits(e, self.averaging.share), min(self._close, self._fits(e, _WIDE)))
+        return max(most, 1 - self.every.bit_length())
+
+    @cached_property
+    def _close(self) -> int:
+        """The smallest k with every 2^k >= least."""
+        k = self.averaging.least.bit_length() - self.every.bit_length() - 1
+        while self.every << max(0, k) < self.averaging.least << max(0, -k):
+            k += 1
+        return k
+
+    def _fits(self, e: int, part: Fraction) -> int:
+        """The largest k with (n - 1) every 2^k <= part e."""
         have, unit = part.numerator * e, part.denominator * self._others * self.every
         k = have.bit_length() - unit.bit_length()
         if have << max(0, -k) < unit << max(0, k):
             k -= 1
-        return max(k, 1 - self.every.bit_length())
+        return k
 
     def _start(self, rung: int) -> int:
         """The first evaluation of a rung or of a higher one."""
-        part = self.averaging.share
-        need, have = part.denominator * self._others << max(0, rung), part.numerator << max(0, -rung)
-        return max(1, -(-need // have)) * self.every
+        parts = [self.averaging.share, *([_WIDE] if rung <= self._close else [])]
+        found = []
+        for part in parts:
+            need, have = part.denominator * self._others << max(0, rung), part.numerator << max(0, -rung)
+            found.append(max(1, -(-need // have)) * self.every)
+        return min(found)
 
     # --- tokens and minutes ---------------------------------------------------------------------------
 

@@ -205,6 +205,8 @@ class EvalConfig:
     """Snapshots in a mean; 1 evaluates the weights as they are."""
     spacing: str | int = "auto"
     """Between snapshots: auto follows the run; or such as 50 (steps), "2e6 tokens", "10 minutes"."""
+    least: int = Field(default=20, ge=1)
+    """Of auto: steps between snapshots, unless they then span too much of the run so far."""
     weights: Literal["uniform", "linear", "ema"] = "uniform"
     """Of the snapshots."""
     where: Literal["disk", "memory"] = "disk"

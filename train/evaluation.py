@@ -48,7 +48,7 @@ def check_eval(told: EvalConfig) -> None:
 
 def averaging_of(told: EvalConfig) -> Averaging | None:
     """How snapshots are averaged; None where weights are evaluated as they are."""
-    made = Averaging(told.average, told.spacing, told.weights, where=told.where)
+    made = Averaging(told.average, told.spacing, told.weights, where=told.where, least=told.least)
     return made if told.average > 1 or told.process else None
 
 

@@ -18,8 +18,11 @@ STEPS = 150
 FAR = 6 * STEPS  # no evaluation beyond uses a snapshot before STEPS
 spacings = st.one_of(st.just("auto"), st.integers(1, 40))
 in_steps = st.builds(
-    lambda n, spacing, span, every: Window(Averaging(n=n, spacing=spacing, span=span), every),
+    lambda n, spacing, span, every, least: Window(
+        Averaging(n=n, spacing=spacing, span=span, least=least), every
+    ),
     st.integers(1, 7), spacings, st.sampled_from([0.01, 0.05, 0.12, 0.2, 0.29, 0.5, 0.8]), st.integers(1, 25),
+    st.sampled_from([1, 2, 5, 20, 33]),
 )  # fmt: skip
 clocked = st.builds(
     lambda n, size, unit, every: Window(Averaging(n=n, spacing=f"{size} {unit}"), every),
@@ -41,6 +44,8 @@ def windows(window: Window, far: int = FAR) -> dict[int, set[int]]:
                 s *= 2
             while s / 2 >= 1 and (n - 1) * s > span * e:
                 s /= 2
+            while s < average.least and (n - 1) * 2 * s <= Fraction(3, 10) * e:
+                s *= 2
         if s not in grids:
             grids[s] = [int(i * s) for i in range(1, int(far / s) + 2)]
         before = bisect_left(grids[s], e)
@@ -141,7 +146,7 @@ def test_a_long_run_keeps_few(every):
 @given(st.integers(2, 7), st.sampled_from([0.05, 0.12, 0.3]), st.integers(1, 60), st.integers(1, 40))
 def test_auto_spans_its_share(n, span, every, count):
     """Oracle: the definition. Past the smallest spacing, windows span more than half of the share."""
-    window, e = Window(Averaging(n=n, span=span), every), every * count
+    window, e = Window(Averaging(n=n, span=span, least=1), every), every * count
     taken = [Place(step) for step in range(1, e + 1) if window.due(Place(step), [])]
     members = window.members(e, taken)
     width = members[-1] - members[0]
@@ -230,7 +235,7 @@ def test_too_few():
 
 
 def test_too_wide():
-    assert "span 21% of the steps so far, more than 20%" in doubts(700, *at(550, 600, 650, 700))
+    assert "span 33% of the steps so far, more than 30%" in doubts(450, *at(300, 350, 400, 450))
 
 
 def test_a_rate_that_moves():

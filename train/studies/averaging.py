@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from joblib import Parallel, delayed
 from torch import Tensor
 
+from evalsuite.averaging import Averaging
 from evalsuite.mean import mean_of
 from evalsuite.registry import Registry
 from evalsuite.swap import named_tensors, swapped
@@ -159,7 +160,8 @@ def averaging(
     with _folder(folder) as place:
         told = {"text": text_of(config), "run": course_of(config), "held_out": config.validation.tokens}
         told |= {"course": asdict(course), "tasks": asked, "items": items}
-        settle(place, "study", told | {"sweep": [COUNTS, SPANS, HALF_LIVES]})
+        told |= {"sweep": [COUNTS, SPANS, HALF_LIVES], "default": asdict(Averaging())}
+        settle(place, "study", told)
         prepared = tokens_of(config.data, place / "tokens", 0, progress)
         config = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()))
         study = _Study(place, course, Plan.of(config, prepared), registry, tuple(asked), items)
