@@ -20,7 +20,7 @@ from scaling.laws import Array
 from scaling.series import Key
 
 RATE = 0.05
-CAUSES = ("phase", "rate", "spike", "resumed")  # kinds of events that may be behind a fall
+CAUSES = ("phase", "rate", "spike")  # kinds of events that may be behind a fall
 _HIGHEST = 1e300
 _COLUMNS = (
     "capability", "suite", "now", "expected", "low", "high", "trend", "evidence", "alarm", "since", "size",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -61,10 +63,10 @@ class Budget:
         """Count training."""
         self.training += seconds
 
-    def probed(self, seconds: float, tokens: int) -> None:
+    def probed(self, fixed: float, per_token: float) -> None:
         """Learn from some items that were scored for a try."""
-        if tokens:
-            self.per_token = seconds / tokens
+        if fixed or per_token:
+            self.fixed, self.per_token = fixed, per_token
 
     def begin(self) -> None:
         """The hook's own time runs."""
@@ -85,6 +87,9 @@ class Budget:
             seconds: it took, all in all. tokens: it read. ration: it was given.
         """
         self._last = ration
+        if not tokens:  # tasks of lm-eval alone: what they read is not known
+            self.per_token, self.fixed = 0.0, seconds
+            return
         self._costs.pop(tokens, None)
         self._costs[tokens] = seconds  # the newest last
         sizes, costs = np.array(list(self._costs))[-2:], np.array(list(self._costs.values()))[-2:]
@@ -92,7 +97,7 @@ class Budget:
         if 0 < slope * tokens <= seconds:
             self.per_token, self.fixed = slope, seconds - slope * tokens
         else:
-            self.per_token, self.fixed = seconds / max(tokens, 1), 0.0
+            self.per_token, self.fixed = seconds / tokens, 0.0
 
     def ration(self, full: int, least: float, between: float) -> Ration:
         """What the next evaluation may cost.
@@ -117,6 +122,22 @@ class Budget:
         cost = self.predicted(full * share)
         stride = 1 if cost <= allowed else 2 ** math.ceil(math.log2(cost / max(allowed, 1e-6 * cost)))
         return Ration(share, stride, cost)
+
+    @property
+    def state(self) -> dict[str, float | None]:
+        """What `restore` goes on from, as JSON has it."""
+        last = self._last or Ration(0.0, 0, 0.0)
+        return {
+            "training": self.training, "spent": self.spent, "per_token": self.per_token, "fixed": self.fixed,
+            "share": last.share, "stride": last.stride, "predicted": last.seconds,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """As it was when `state` was taken."""
+        self.training, self.spent = state["training"], state["spent"]
+        self.per_token, self.fixed = state["per_token"], state["fixed"]
+        if state["stride"]:
+            self._last = Ration(state["share"], state["stride"], state["predicted"])
 
     def affords(self, seconds: float = 0.0) -> bool:
         """Whether there is time for so much more now."""

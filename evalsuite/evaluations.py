@@ -18,7 +18,7 @@ from scaling.errors import StagewiseError
 from scaling.scores import ScoreTable
 
 JOURNAL, SNAPSHOTS = "journal.jsonl", "snapshots"
-_TOLD = ("failed", "thinned", "skipped", "switched", "phase", "rate", "spike", "alarm", "resumed")
+_TOLD = ("failed", "thinned", "skipped", "switched", "phase", "rate", "spike", "alarm")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Evaluation:
                 told = {"score": made.score, "stderr": stderr, "n_items": made.n_items or 0}
                 found.append({"task": done.task, "metric": done.metric, "shots": done.shots, **told})
         return tuple(found)
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is of plain weights beside a mean, by the name of its folder."""
+        return not self.averaged and self.path.name != self.suite
 
     @classmethod
     def of(cls, folder: Path, event: Mapping[str, Any]) -> Evaluation:
@@ -132,9 +137,8 @@ class Evaluations:
         # Written once more after a kill: the later line counts.
         latest = {(one.step, one.suite, one.averaged, one.path): one for one in found}
         kept = sorted(latest.values(), key=lambda one: (one.step, one.suite))
-        means = {(one.step, one.suite) for one in kept if one.averaged}
-        raw = tuple(one for one in kept if not one.averaged and (one.step, one.suite) in means)
-        return cls(folder, tuple(journal), tuple(one for one in kept if one not in raw), raw)
+        raw = tuple(one for one in kept if one.beside)  # whether or not the mean could be scored
+        return cls(folder, tuple(journal), tuple(one for one in kept if not one.beside), raw)
 
     def also(self, event: Mapping[str, Any]) -> Evaluations:
         """With one more line; evaluations that were read stay read."""

@@ -16,6 +16,7 @@ from evalsuite.hook import EvalHook
 from evalsuite.ranks import Ranks
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+_KEPT = 3  # checkpoints; a trainer keeps all by default, and their snapshots would fill the disk
 
 
 class EvalCallback(TrainerCallback):
@@ -26,7 +27,8 @@ class EvalCallback(TrainerCallback):
       and the hook then cannot choose between suites by compute.
     - Loss: the trainer's own mean since it last logged, handed on with the step after it: the callback never
       waits for the device.
-    - Checkpoints: a resume may start from the oldest that is left in `output_dir`.
+    - Checkpoints: a resume may start from the newest few that are left in `output_dir`; from an older one it
+      goes on too, and says which snapshots its first means lack.
     - Training that ends in an exception does not tell its callbacks: call `hook.close()` then.
 
     Args:
@@ -95,9 +97,9 @@ class EvalCallback(TrainerCallback):
 
 
 def _oldest(folder: str | None, step: int) -> int:
-    """The step of the oldest checkpoint of a run that is at a step."""
+    """The step of the oldest checkpoint of a run that is at a step, of those that snapshots are kept for."""
     found = [step]
     with suppress(OSError):
         names = [one.name for one in Path(folder or ".").iterdir()]
         found += [int(match[1]) for match in map(_CHECKPOINT.fullmatch, names) if match]
-    return min(found)
+    return sorted(set(found))[-_KEPT:][0]

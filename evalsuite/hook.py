@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +17,10 @@ from evalsuite.background import Background
 from evalsuite.budget import Budget
 from evalsuite.child import Process
 from evalsuite.course import Course
-from evalsuite.evaluations import SNAPSHOTS, Evaluations
+from evalsuite.evaluations import Evaluations
 from evalsuite.evaluator import Evaluator
 from evalsuite.journal import Journal
+from evalsuite.keeper import Keeper
 from evalsuite.place import Place
 from evalsuite.programme import programmes
 from evalsuite.ranks import Ranks
@@ -28,11 +30,7 @@ from evalsuite.rotation import Rotation
 from evalsuite.rounds import Rounds
 from evalsuite.rounds_beside import RoundsBeside
 from evalsuite.sinks import Several, Sink
-from evalsuite.snapshots import Snapshots
-from evalsuite.window import Window
 from scaling.errors import UsageError
-
-_PLENTY = 4  # windows of snapshots that are kept where nobody tells of checkpoints
 
 
 class EvalHook:
@@ -46,13 +44,13 @@ class EvalHook:
     Args:
         suites: suite files, `Suite` objects or a `TaskList`, one or several; each is run in its stage.
         tokenizer: of `transformers` or `tokenizers`, an object with `encode`, or an `Encoder`.
-        folder: of what it writes; a resumed run names the same.
+        folder: of what it writes; a resumed run names the same, and all ranks see it.
         every: steps between evaluations; 0 for never, which costs nothing.
         average: how snapshots are averaged; None scores the weights as they are.
         budget: share of training time that evaluation, snapshots included, may take; None for no limit.
         sinks: get `eval/<suite>/<cluster>/<task>/<metric>` over step, tokens and FLOPs.
         registry: where tasks are found; the user's folders and the generated skills, if absent.
-        identity: whose scores they are; the name of the folder, if absent.
+        identity: whose scores they are; named as the folder that `folder` is in, if absent.
         raw: score the weights as they are, too, beside their mean.
         process: score in a process of its own, from the snapshots on disk, while training goes on; `budget`
             is then of the snapshots. An evaluation that is due while the one before is at work is skipped.
@@ -122,8 +120,9 @@ class EvalHook:
             **beside,
         )  # fmt: skip
         self._course = Course()
-        self._snapshots: Snapshots | None = None
-        self._window: Window | None = None
+        self.keeper = None
+        if average is not None:
+            self.keeper = Keeper(average, max(every, 1), self.rounds.budget, self.journal)
         self._begun = False
         self._saved: int | None = None
         self._ended: float | None = None
@@ -145,14 +144,18 @@ class EvalHook:
         Args:
             step: optimiser steps done, 1 for the first. model: being trained, as it is called in training.
             flops: spent so far; 6 * parameters * tokens, if absent. tokens: trained on so far.
-            lr: learning rate of the step. loss: of the step. phase: of the data mixture, such as its number.
+            lr: learning rate of the step. loss: of the step; a tensor is read, which waits for the device.
+            phase: of the data mixture, such as its number.
         """
         if self._off:
             return
         start, budget = time.perf_counter(), self.rounds.budget
         budget.begin()
         try:
-            self._step(step, model, start, flops, tokens, lr, loss, phase)
+            spent, read, rate, value = (
+                None if one is None else float(one) for one in (flops, tokens, lr, loss)
+            )
+            self._step(operator.index(step), model, start, spent, read, rate, value, phase)
         except Exception as error:  # training goes on, whatever it is
             self.journal.failed(step, "hook", error)
         self._ended = budget.end()
@@ -167,18 +170,28 @@ class EvalHook:
         before, self._saved = self._saved if self._saved is not None else step, step
         if self._off or not self._begun:
             return
+        start = time.perf_counter()
         self.rounds.budget.begin()
         try:
-            self._prune(step, before if oldest is None else oldest)
             self.journal.note({**self._state(), "step": step, "kind": "saved"})
+            if self.keeper is not None:
+                self.keeper.oldest = before if oldest is None else oldest
+                self.keeper.prune(step)
         except Exception as error:
             self.journal.failed(step, "snapshot", error)
-        self.rounds.budget.end()
+        ended = self.rounds.budget.end()
+        if self._ended is not None:  # time of the hook's own is not time of training
+            self._ended += ended - start
 
-    def close(self) -> None:
-        """End: sinks and the journal are closed. Closing twice does no harm."""
+    def close(self, *, wait: bool = True) -> None:
+        """End: sinks and the journal are closed. Closing twice does no harm.
+
+        Args:
+            wait: for an evaluation that is at work in a process of its own; else it is ended, and a resumed
+                run has it done again.
+        """
         try:
-            self.rounds.close()
+            self.rounds.close(wait=wait)
         except Exception as error:
             self.journal.failed(0, "evaluation", error)
         self.journal.close()
@@ -188,14 +201,6 @@ class EvalHook:
     def failures(self) -> int:
         """Errors so far, each of which stands in the journal."""
         return self.journal.failures
-
-    @property
-    def window(self) -> Window:
-        """Which snapshots the evaluations average that the budget allows."""
-        every = self.every * self.rounds.stride
-        if self._window is None or self._window.every != every:
-            self._window = Window(self.average or Averaging(), every)
-        return self._window
 
     @property
     def evaluations(self) -> Evaluations:
@@ -211,37 +216,24 @@ class EvalHook:
         if self._ended is not None:
             self.rounds.budget.train(start - self._ended)
             self.rounds.steps += 1
-        at = Place(step, tokens, self.rounds.budget.training, lr)
+        keeper, rounds = self.keeper, self.rounds
+        at = Place(step, tokens, rounds.budget.training if keeper is None else keeper.seconds(), lr)
         for event in self._course.notice(step, phase=phase, lr=lr, loss=loss):
             self.journal.note(event)
-        self.rounds.collect()
-        if self._snapshots is not None:
-            self._snap(at, model)
-        if step % self.every == 0:
-            self.rounds.run(at, model, flops, self.window, self._snapshots)
-
-    def _snap(self, at: Place, model: nn.Module) -> None:
-        """Take a snapshot, if one is due, and let go of old ones."""
-        assert self._snapshots is not None and self.average is not None
         try:
-            affords = self.rounds.budget.affords
-            if self.window.due(at, self._snapshots.places) and self.journal.ranks.told(affords):
-                self._snapshots.take(model, at)
-                if self._saved is None and len(self._snapshots.places) > _PLENTY * self.average.n:
-                    self._prune(at.step, None)
-        except Exception as error:
-            self.journal.failed(at.step, "snapshot", error)
-
-    def _prune(self, step: int, oldest: int | None) -> None:
-        """Delete snapshots that no evaluation after `step` uses, nor one of a run resumed since `oldest`."""
-        if self._snapshots is None:
-            return
-        places, window = self._snapshots.places, self.window
-        resumed = [step] if oldest is None else [oldest, *(one.step for one in places), step]
-        kept: set[int] = set()
-        for start in (one for one in resumed if oldest is None or oldest <= one):
-            kept |= window.needed(start, [one for one in places if one.step <= start])
-        self._snapshots.keep(kept)
+            rounds.collect()
+        except Exception as error:  # of the first rank alone: it has to go on with the others
+            self.journal.failed(step, "evaluation", error)
+        if keeper is not None:
+            keeper.stride = rounds.stride
+            keeper.take(at, model)
+        try:
+            if step % self.every == 0:
+                told = (None, None) if keeper is None else (keeper.window, keeper.snapshots)
+                rounds.run(at, model, flops, *told)
+        finally:
+            if keeper is not None:
+                keeper.tidy(step)
 
     def _begin(self, step: int, model: nn.Module) -> None:
         """Take up the folder where a run left it, or make it."""
@@ -250,10 +242,8 @@ class EvalHook:
         self._begun = True
         try:
             self.journal.open(step)
-            if self.average is not None:
-                place = self.folder / SNAPSHOTS if self.average.where == "disk" else None
-                self._snapshots = Snapshots.open(place, self.journal.tell)
-                self._snapshots.rewind(step - 1)
+            if self.keeper is not None:
+                self.keeper.open(self.folder, step)
             self.rounds.take_up(step - 1)
         except Exception:
             self._off = True
@@ -262,7 +252,7 @@ class EvalHook:
         rounds, found = self.rounds, self.journal.evaluations
         if (saved := self.journal.last("saved")) and saved["step"] == step - 1:
             self._course = Course.of(saved["course"])
-            rounds.budget.training, rounds.budget.spent = saved["speed"]["training"], saved["speed"]["spent"]
+            rounds.budget.restore(saved["speed"])
             rounds.steps = saved["speed"]["steps"]
         if thinned := self.journal.last("thinned"):
             rounds.stride = thinned["stride"]
@@ -275,8 +265,7 @@ class EvalHook:
     def _state(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
         rounds = self.rounds
-        speed = {"training": rounds.budget.training, "spent": rounds.budget.spent, "steps": rounds.steps}
-        return {"course": self._course.state, "speed": speed}
+        return {"course": self._course.state, "speed": rounds.budget.state | {"steps": rounds.steps}}
 
     def _plan(self) -> dict[str, Any]:
         """The hook's settings, for the journal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from evalsuite.evaluations import JOURNAL, Evaluations
 from evalsuite.ranks import Ranks
-from evalsuite.run_log import RunLog
+from evalsuite.run_log import RunLog, read
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Journal:
         self.evaluations = Evaluations(folder, (), ())
         self._say = say or _log.warning
         self._file: RunLog | None = None
+        self._failed: tuple[str, str] | None = None  # the last failure: what, and why without its numbers
 
     def open(self, step: int) -> None:
         """Take up the journal where it was before a step, or begin it: later lines are dropped.
@@ -44,11 +46,24 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.ranks.rank == 0:
                 self._file = RunLog(self.folder / JOURNAL)
+                self._told_of_dropped(step)
                 self._file.rewind(step - 1)
         except Exception as error:
             problem = error
         self.ranks.agree(problem)
-        self.evaluations = Evaluations.open(self.folder)
+        try:
+            self.evaluations = Evaluations.open(self.folder)
+        except Exception as error:  # as where a rank does not see the disk of the first
+            problem = error
+        self.ranks.agree(problem)
+
+    def _told_of_dropped(self, step: int) -> None:
+        later = [one["step"] for one in read(self.folder / JOURNAL) if one["step"] >= step]
+        if later:
+            self.tell(
+                f"{self.folder}: goes on at step {step}; {len(later)} lines of steps {min(later)} to "
+                f"{max(later)} are dropped from its journal, and snapshots of later steps"
+            )
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Add a line, with `step` and `kind`; where it cannot be written, that is said."""
@@ -62,10 +77,14 @@ class Journal:
             self.tell(f"step {event['step']}: a line of the journal is lost: {error}")
 
     def failed(self, step: int, what: str, error: Exception | str, suite: str = "") -> None:
-        """Count a failure, write it down and say it."""
+        """Count a failure, write it down and say it; a hook or snapshot that fails again alike is counted."""
         self.failures += 1
         name = "" if isinstance(error, str) else f"{type(error).__name__}: "
         why = " ".join(f"{name}{error}".split())[:500]
+        kind = (what, re.sub(r"[0-9]+", "", why))
+        if what in ("hook", "snapshot") and kind == self._failed:
+            return  # at every step, it may be
+        self._failed = kind
         about = {"suite": suite} if suite else {}
         self.note({"step": step, "kind": "failed", "what": what, **about, "why": why})
         self.tell(f"step {step}: {what}{f' of {suite}' if suite else ''} failed: {why}; training goes on")

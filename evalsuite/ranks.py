@@ -77,9 +77,13 @@ class Ranks:
         """
         if not self.most(int(error is not None)):
             return
-        if error is None:
-            raise StagewiseError("another rank failed here; its own message says why")
-        raise error
+        why: list[Any] = [None] * self.size  # only the first rank writes and speaks: it has to know
+        mine = None if error is None else f"{type(error).__name__}: {error}"
+        if self.size > 1:
+            torch.distributed.all_gather_object(why, mine, group=self.group)
+        if error is not None:
+            raise error
+        raise StagewiseError(next(f"rank {i}: {one}" for i, one in enumerate(why) if one is not None))
 
     def told(self, decide: Callable[[], bool]) -> bool:
         """What the first rank decides, on every rank."""

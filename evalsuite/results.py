@@ -147,6 +147,7 @@ class Results:
 
     Attributes:
         folder: where they are. manifest: what they are of.
+        writes: whether this process writes the files; the others of a distributed run only keep track.
 
     Example:
         >>> Results.open("results").table().frame            # doctest: +SKIP
@@ -155,6 +156,7 @@ class Results:
     folder: Path
     manifest: Manifest
     _read: dict[str, Likelihoods] = field(default_factory=dict, repr=False, compare=False)
+    writes: bool = field(default=True, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Results:
@@ -210,8 +212,9 @@ class Results:
     def add(self, done: Done, likelihoods: Likelihoods | None) -> Results:
         """Write the likelihoods of a task, then the manifest that names them."""
         if likelihoods is not None and done.file is not None:
-            with replacing(self.folder / done.file) as part:
-                likelihoods.to_frame().to_parquet(part, index=False, compression="zstd")
+            if self.writes:
+                with replacing(self.folder / done.file) as part:
+                    likelihoods.to_frame().to_parquet(part, index=False, compression="zstd")
             self._read[done.file] = likelihoods
         # A table holds a task once at each number of examples, by whatever metric it was asked for.
         where = (done.task, done.examples)
@@ -225,6 +228,8 @@ class Results:
         kept = [one for one in self.manifest.tasks if one.key not in lost]
         tasks = sorted(kept, key=lambda one: order.get(one.key, len(order)))
         ended = self._with(tasks=tuple(tasks), missing=missing)
+        if not self.writes:
+            return ended
         if tasks:
             ended.table().write(self.folder / SCORES)
         else:
@@ -284,6 +289,8 @@ class Results:
 
     def _with(self, **changes) -> Results:
         made = replace(self, manifest=self.manifest.model_copy(update=changes))
+        if not self.writes:
+            return made
         with replacing(self.folder / MANIFEST) as part:
             text = json.dumps(made.manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)
             part.write_text(text + "\n", encoding="utf-8")

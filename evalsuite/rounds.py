@@ -97,9 +97,9 @@ class Rounds:
                     scored += self._score(
                         one, at, model, flops, ration, members, averaged=True, doubts=doubts
                     )
-        self._watch(at.step)
         if scored:
             self.budget.measured(time.perf_counter() - started, round(full * ration.share), ration)
+        self._watch(at.step)
 
     def _due(
         self, at: Place, model: nn.Module, flops: float | None
@@ -116,12 +116,10 @@ class Rounds:
     def _prepared(self, step: int, chosen: Sequence[Programme], model: nn.Module) -> bool:
         """Tokenise what is not tokenised yet, task by task, as long as the budget allows."""
         parts = [part.wanted for one in chosen for part in one.parts]
-        done = 0
-        free = self.journal.ranks.rank  # only the first rank's clock counts
-        while done < len(parts) and (free or self.evaluator.prepared(parts[done]) or self.budget.affords()):
+        done, told = 0, self.journal.ranks.told  # only the first rank's clock counts
+        while done < len(parts) and (self.evaluator.prepared(parts[done]) or told(self.budget.affords)):
             self.evaluator.prepare(parts[done], model)
             done += 1
-        done = int(self.journal.ranks.first(np.array([float(done)]))[0])
         if done == len(parts):
             return True
         why = f"{done} of {len(parts)} tasks are tokenised; more would exceed the budget of time"
@@ -154,6 +152,8 @@ class Rounds:
         budget, share = self.budget, self.budget.share
         if share is None:
             return Ration(1.0, 1, 0.0)
+        if not self.steps:  # a run resumed without its account: nothing is known of training yet
+            return None
         wanted = [part.wanted for one in chosen for part in one.parts]
         items = [one.items or len(one.item_ids or ()) or LEAST for one in wanted]
         least = min(1.0, LEAST / max(float(np.median(items)), 1.0))
@@ -237,8 +237,8 @@ class Rounds:
     def collect(self) -> None:
         """Write down what came of an evaluation that is made beside training, once it has ended."""
 
-    def close(self) -> None:
-        """End, at the end of the run."""
+    def close(self, *, wait: bool = True) -> None:
+        """End, at the end of the run; `wait` for what is made beside training."""
         self.sinks.close()
 
     def _feed(self, made: Evaluation, results: Results) -> None:
@@ -260,7 +260,7 @@ class Rounds:
         self.sinks.log(values, step, {name: x for name, x in axes.items() if x is not None})
         if sum(self.sinks.failures.values()) > before:
             lost = ", ".join(f"{name} {count} times" for name, count in self.sinks.failures.items())
-            self.journal.note({"step": step, "kind": "failed", "what": "sink", "why": f"failed: {lost}"})
+            self.journal.failed(step, "sink", f"failed: {lost}")
 
     def _watch(self, step: int) -> None:
         """Raise the alarms that the last evaluation gives reason to."""

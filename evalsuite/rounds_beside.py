@@ -54,9 +54,13 @@ class RoundsBeside(Rounds):
 
     def take_up(self, step: int) -> None:
         """Have that done again which was at work when the run ended that is resumed after a step."""
-        if self.background is not None and not self.journal.ranks.rank:
-            lines = self.journal.evaluations.journal
+        if self.background is None or self.journal.ranks.rank:
+            return
+        lines = self.journal.evaluations.journal
+        try:
             self.background.take_up(step, {one["folder"] for one in lines if one["kind"] == "evaluation"})
+        except Exception as error:  # of the first rank alone: the others would wait for it
+            self.journal.failed(step, "evaluation", error)
 
     def collect(self, *, wait: bool = False) -> None:
         """Write down what came of an evaluation, under the step that it is of, once it has ended."""
@@ -68,17 +72,23 @@ class RoundsBeside(Rounds):
                 continue
             speed = {**asked.line["speed"], "seconds": how.seconds}
             line = {**asked.line, "missing": how.missing, "speed": speed}
-            made = Evaluation.of(self.journal.folder, line)
-            self._scored(made, made.results)
+            try:
+                made = Evaluation.of(self.journal.folder, line)
+                self._scored(made, made.results)
+            except Exception as error:  # results that are gone; the others are taken
+                self.journal.failed(asked.line["step"], "evaluation", error, suite=asked.suite)
+                continue
             step = made.step
         if step is not None:
             self._watch(step)
 
-    def close(self) -> None:
-        """Wait for what is at work, and end."""
+    def close(self, *, wait: bool = True) -> None:
+        """Wait for what is at work, or leave it to a resumed run, and end."""
         assert self.background is not None
         try:
-            self.collect(wait=True)
+            if wait and self.background.busy:
+                self.journal.tell("waiting for the last evaluation, in its own process")
+            self.collect(wait=wait)
         finally:
             self.background.close()
             super().close()

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from evalsuite.likelihoods import Likelihoods
@@ -98,11 +98,11 @@ def run(
     if not wanted:
         raise UsageError("run: no task to score; give a suite, or name tasks")
     assert scorer.ranks is not None
-    writes = scorer.ranks.rank == 0
     settings = {"gold_only": gold_only, "at_hand": at_hand, "seed": registry.seed}
     results = Results.begin(folder, _manifest(scorer, identity, suite, settings))
+    results = replace(results, writes=scorer.ranks.rank == 0)
     scorer.ranks.wait()  # all have looked into the folder before one writes
-    results = _together(scorer, lambda: results.start() if writes else results)
+    results = _together(scorer, results.start)
     jobs, missing = _jobs(wanted, results, registry, scorer)
     if not all(job.there for job in jobs):
         with suppress(StagewiseError):  # told again by the task that it is of
@@ -124,18 +124,18 @@ def run(
             else:
                 found = scorer.score(job.asked, progress=step)
                 made = [(_done(job.wanted, job.task, found, scorer), found)]
-        except StagewiseError as error:
+        except Exception as error:  # out of memory on one rank is a StagewiseError on the others
             missing.append(_missing(job.wanted, error))
         seconds = round((time.perf_counter() - started) / max(len(made), 1), 3)
 
         def written(results=results, made=made, seconds=seconds) -> Results:
-            for done, likelihoods in made if writes else ():
+            for done, likelihoods in made:
                 results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
             return results
 
         results = _together(scorer, written)
         before += job.size
-    return _together(scorer, lambda: results.end(tuple(wanted), tuple(missing)) if writes else results)
+    return _together(scorer, lambda: results.end(tuple(wanted), tuple(missing)))
 
 
 def _together(scorer: Scorer, write: Callable[[], Results]) -> Results:
@@ -177,11 +177,13 @@ def _jobs(
     missing: list[Missing] = []
     settings = results.manifest.settings
     known = {one.key: one for one in results.manifest.tasks}
+    assert scorer.ranks is not None
     for one in wanted:
+        if one.task.startswith(LM_EVAL):
+            jobs += [] if one.key in known else [_Job(one)]
+            continue
+        problem: Exception | None = None
         try:
-            if one.task.startswith(LM_EVAL):
-                jobs += [] if one.key in known else [_Job(one)]
-                continue
             if one.metric not in METRICS:
                 raise StagewiseError(
                     f"task {one.task}: {one.metric} cannot be told from the likelihoods of answers; valid "
@@ -192,14 +194,20 @@ def _jobs(
             asked = scorer.prepare(task, one.shots, gold_only=gold_only)
             done = known.get(one.key)
             there = done is not None and done.digest == task.digest and results.holds(done)
-            jobs.append(_Job(one, task, asked, 0 if there else sum(map(len, asked.requests.inputs)), there))
+            job = _Job(one, task, asked, 0 if there else sum(map(len, asked.requests.inputs)), there)
+        except StagewiseError as error:
+            problem = error
+        try:
+            scorer.ranks.agree(problem)  # the ranks score the same tasks, or wait for ever
+            jobs.append(job)
         except StagewiseError as error:
             missing.append(_missing(one, error))
     return jobs, missing
 
 
-def _missing(one: Wanted, error: StagewiseError) -> Missing:
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+def _missing(one: Wanted, error: Exception) -> Missing:
+    told = f"{error}" if isinstance(error, StagewiseError) else f"{type(error).__name__}: {error}"
+    lines = [" ".join(line.split()) for line in told.splitlines()]
     return Missing(**one.model_dump(), why="; ".join(line.removesuffix(";") for line in lines if line))
 
 

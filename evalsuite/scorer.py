@@ -204,12 +204,17 @@ class Scorer:
             if before.shown.covers(Shown.of(plan, requests.longest, self.engine.weights)):
                 return before.mode
             modes = modes[modes.index(before.mode) :] if before.mode in modes else []
-        found = check(self.engine, requests, self._plan, self._flat, modes=modes)
+        assert self.ranks is not None
+        problem: Exception | None = None
+        try:
+            found = check(self.engine, requests, self._plan, self._flat, modes=modes)
+        except Exception as error:  # such as no memory: the other ranks would wait
+            problem = error
+        self.ranks.agree(problem)
         if before is not None:
             found = replace(
                 found, refused=before.refused | found.refused, shown=before.shown.also(found.shown)
             )
-        assert self.ranks is not None
         # Rounding may differ between machines; all ranks have to read the same batches.
         known = [*self.engine.modes, Mode()]
         agreed = known[self.ranks.most(known.index(found.mode))]

@@ -107,8 +107,8 @@ class Window:
         if missing:
             steps = ", ".join(f"{one:,}" for one in missing)
             found.append(
-                f"{len(have)} of {n} snapshots: of step {steps} there is none that is whole (the run was "
-                "resumed without it, or it was deleted or broken)"
+                f"{len(have)} of {n} snapshots: of step {steps} there is none that is whole (left out for "
+                "the budget, lost when the run was resumed, deleted or broken)"
             )
         elif len(have) < n:
             found.append(f"{len(have)} of {n} snapshots: the run is too young for more")

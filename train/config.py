@@ -218,7 +218,8 @@ class EvalConfig:
     rate: float = Field(default=0.05, ge=0, lt=1)
     """Chance of a false alarm in the whole run; 0 for no alarms."""
     process: bool = False
-    """Evaluate in a process of its own while training goes on; one device, snapshots on disk."""
+    """Evaluate in a process of its own while training goes on, from snapshots on disk. On a GPU it takes
+    memory of the same card."""
 
 
 @dataclass(frozen=True, config=_SETTINGS)

@@ -181,13 +181,15 @@ def _train(trainer: Trainer, done: int, progress: Progress | None, say: Say) -> 
             with RunLog(folder / LOG) as log:
                 log.rewind(done)
             trainer.sink = _sinks(folder, trainer.plan.config, done)
-    trainer.hook = hook_of(trainer, say)
+    ended = False
     try:
+        trainer.hook = hook_of(trainer, say)
         with stopping() as stop:
             outcome = trainer.run(stop, progress)
+        ended = not outcome.stopped
     finally:
         if trainer.hook is not None:
-            trainer.hook.close()
+            trainer.hook.close(wait=ended)  # a run that was stopped has little time
         if trainer.sink is not None:
             trainer.sink.close()
     if outcome.stopped and ranks.first:

@@ -12,10 +12,10 @@ from evalsuite.budget import Budget, Ration
 def test_predicts_from_a_try_until_it_has_measured():
     account = Budget(0.1)
     assert not account.known and Budget(None).known
-    account.probed(0.0, 0)  # nothing could be asked
+    account.probed(0.0, 0.0)  # nothing could be asked
     assert not account.known
-    account.probed(1.0, 300)
-    assert account.known and account.predicted(600) == pytest.approx(2.0)
+    account.probed(0.5, 0.01)
+    assert account.known and account.predicted(600) == pytest.approx(6.5)
     account.measured(4.0, 400, Ration(1.0, 1, 1.0))
     assert account.predicted(300) == pytest.approx(3.0)
 
@@ -83,7 +83,7 @@ def test_a_run_stays_within_its_budget(share, step, cost, fixed, noise, full):
         if i % every:
             continue
         if not account.known:
-            account.probed(cost * 50, 50)
+            account.probed(fixed, cost)
         ration = account.ration(full, 0.1, every * step)
         if (i // every) % ration.stride or not account.affords(ration.seconds):
             continue

@@ -208,6 +208,39 @@ def test_two_ranks(data, tasks, whole, tmp_path, kind):
     )
 
 
+def test_ranks_know_what_was_measured(data, tasks, tmp_path):
+    """Of two stages on two ranks: they change at the same evaluation on both, and nothing fails."""
+    ends = ranks(2, staged, tmp_path / "run", watched(data, tasks, steps=16))
+    assert [(one.code, one.error) for one in ends] == [(0, "")] * 2
+    assert ends[0].value == ends[1].value
+    failures, ran = ends[0].value
+    assert failures == 0
+    assert ran == [(4, "early"), (8, "early"), (8, "late"), (12, "early"), (12, "late"), (16, "late")]
+
+
+def staged(pipe: Any, folder: Path, config: RunConfig) -> Any:
+    """A run of two suites by stage; what its hook knows; a job."""
+    from evalsuite.task_list import TaskList
+    from train import evaluation
+
+    of, kept = evaluation._watched, []
+    seen = EvalHook.close
+
+    def two(told: Any, registry: Any) -> Any:
+        one = of(told, registry)
+        return [
+            TaskList("early", one.tasks[:1], high=5e7), TaskList("late", one.tasks[1:], low=5e7)
+        ]  # fmt: skip
+
+    def close(self, **how: Any) -> None:
+        kept.append((self.failures, [(one.step, one.suite) for one in self.evaluations.all]))
+        seen(self, **how)
+
+    with patch.object(evaluation, "_watched", two), patch.object(EvalHook, "close", close):
+        runs.train(pipe, folder, config)
+    return kept[0]
+
+
 # --- evaluations that fail --------------------------------------------------------------------------------
 
 

@@ -122,7 +122,7 @@ def raw_accuracy(found: Evaluations) -> pd.DataFrame:
             if "acc" in scores and done.chance > 0:  # a task with choices
                 rows.append({"step": one.step, "capability": about[done.task], "acc": float(scores["acc"])})
     frame = pd.DataFrame(rows, columns=["step", "capability", "acc"])
-    return frame.groupby(["capability", "step"], as_index=False)["acc"].mean()
+    return frame.groupby(["capability", "step"])["acc"].mean().reset_index()
 
 
 def below_best(accuracy: pd.DataFrame, drop: float) -> dict[str, int]:

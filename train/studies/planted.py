@@ -16,7 +16,7 @@ from scaling.errors import UsageError
 from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
 from train.evaluation import EVALS, check_eval
 from train.loop import LOG
-from train.record import settle, text_of
+from train.record import course_of, settle, text_of
 from train.studies.detection import Detection, Watch
 from train.studies.runs import finished
 from train.text import tokens_of
@@ -105,6 +105,8 @@ def planted(
         raise UsageError(
             "planted: give at least one seed, one control, and a share of the run between 0 and 1"
         )
+    if len({one.domain for one in drops}) < len(drops):
+        raise UsageError("drop: a domain is named twice; give each once, or another folder for the second")
     steps = config.length
     told = EvalConfig(
         tasks=tuple(tasks), items=items, folders=tuple(folders), every=max(1, steps // LOOKS), raw=True,
@@ -127,7 +129,7 @@ def planted(
                 if name not in domains:
                     raise UsageError(f"drop: there is no domain {name!r}; valid are {', '.join(domains)}")
         study = {"text": text_of(config), "steps": steps, "at": at, "drops": [asdict(one) for one in drops]}
-        settle(place, "study", study | {"tasks": list(tasks), "items": items, "model": asdict(config.model)})
+        settle(place, "study", study | {"tasks": list(tasks), "items": items} | course_of(config))
         base = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()))
         runs = [(None, seed) for seed in controls] + [(drop, seed) for drop in drops for seed in seeds]
         left = [one for one in runs if not _done(_home(place, *one), steps)]
@@ -140,7 +142,7 @@ def planted(
                 delayed(_run)(place, base, prepared, drop, seed, at, None) for drop, seed in left
             )
             for line in made:
-                say(line)
+                say(str(line))
         watches = [
             Watch.of(
                 Evaluations.open(_home(place, drop, seed) / EVALS), _home(place, drop, seed) / LOG,
@@ -161,7 +163,7 @@ def _home(place: Path, drop: Drop | None, seed: int) -> Path:
 
 
 def _done(run: Path, steps: int) -> bool:
-    """Whether a run has ended: its last evaluation and its last checkpoint are there."""
+    """Whether a run has ended: its last checkpoint is there, which is written after its last evaluation."""
     from train.checkpoint import checkpoints
     from train.loop import CHECKPOINTS
 
