@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # The folder with the real inputs. The tests that need them find them through this.
 STAGEWISE_SHARED ?= ../shared
+# Test processes at a time.
+JOBS ?= 2
 PYTEST_ARGS ?=
 export STAGEWISE_SHARED
 
@@ -23,7 +25,7 @@ help:
 	@echo "make lint   ruff, pyright, import contract"
 	@echo "make clean  remove virtual environments, caches, build folders"
 	@echo
-	@echo "PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  STAGEWISE_SHARED=$(STAGEWISE_SHARED)  PYTEST_ARGS=$(PYTEST_ARGS)"
+	@echo "PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  STAGEWISE_SHARED=$(STAGEWISE_SHARED)  JOBS=$(JOBS)  PYTEST_ARGS=$(PYTEST_ARGS)"
 
 demo: $(DEMO)/.installed
 	@$(DEMO)/bin/python -m evalsuite.demo
@@ -31,7 +33,7 @@ demo: $(DEMO)/.installed
 test: $(VENV)/.installed
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(VENV)/bin/python -m ruff check .
-	@$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
 	@$(VENV)/bin/python -m tests.bench

@@ -40,14 +40,17 @@ def test_what_cannot_be_watched():
         TaskList.of([], REGISTRY)
 
 
+TASKS = {name: REGISTRY.task(name) for name in ("skill_copy", "skill_add_1_digit")}
+LISTED = programmes(listed(), REGISTRY)
+
+
 @given(share=st.sampled_from([1.0, 0.5, 0.25, 0.125, 0.01]), least=st.integers(1, 60))
 def test_smaller_shares_are_parts_of_larger_ones(share, least):
-    (one,) = programmes(listed(), REGISTRY)
-    one = settled(one, {"skill_copy": 400, "skill_add_1_digit": 250})
+    one = settled(LISTED[0], {"skill_copy": 400, "skill_add_1_digit": 250})
     asked = {}
     for size in (1.0, share):
         for wanted in one.wanted(size, least)[:2]:
-            items = REGISTRY.task(wanted.task).take(wanted.items, wanted.item_ids).items
+            items = TASKS[wanted.task].take(wanted.items, wanted.item_ids).items
             asked[wanted.task, size] = {item.id for item in items}
     for task, size in (("skill_copy", 400), ("skill_add_1_digit", 250)):
         assert asked[task, share] <= asked[task, 1.0]

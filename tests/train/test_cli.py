@@ -21,7 +21,7 @@ from train.overlap import item_texts
 from train.run import CONFIG
 from train.sizes import PRESETS, preset
 
-COMMANDS = ("run", "resume", "anneal", "data", "tokenizer", "sizes", "export", "average", "watch", "study")
+COMMANDS = ("run", "resume", "anneal", "data", "tokenizer", "sizes", "export", "average", "watch")
 DOMAINS = ["code", "maths", "prose"]
 
 
