@@ -16,7 +16,7 @@ _DEFAULTS: dict[str, Any] = {
     "validation.tokens": 8192, "device.device": "cpu", "device.threads": 1,
 }  # fmt: skip
 _SMOKE: dict[str, Any] = {
-    "steps": 40, "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
+    "steps": 36, "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
     "data.held_out": 0.2, "data.overlap": False, "model.preset": "0.1m", "model.context": 64,
     "model.layers": 1, "model.width": 16, "model.heads": 2, "model.head_width": 8, "batch.rows": 2,
     "validation.tokens": 128, "device.device": "cpu", "device.threads": 1,
@@ -61,7 +61,7 @@ def alarms(
         flags["data.sources"] = [source_of(one) for one in source]
     told = read(config, settings, flags, _SMOKE if smoke else _DEFAULTS)
 
-    from train.studies.planted import DROPS, SKILLS, Drop, planted
+    from train.studies.planted import DROPS, LOOKS, SKILLS, Drop, planted
 
     with work("alarms") as progress:
         found = planted(
@@ -70,7 +70,7 @@ def alarms(
             drops=[Drop.parse(one) for one in drop] if drop else DROPS,
             tasks=task or (SKILLS[:1] + SKILLS[3:4] if smoke else SKILLS),
             items=most or (4 if smoke else 32), folders=[str(items.resolve())] if items else (),
-            folder=output, jobs=jobs, progress=progress, say=say,
+            looks=6 if smoke else LOOKS, folder=output, jobs=jobs, progress=progress, say=say,
         )  # fmt: skip
     if output is not None:
         from scaling.files import replacing

@@ -75,6 +75,7 @@ def planted(
     controls: Sequence[int],
     drops: Sequence[Drop] = DROPS,
     at: float = 0.5,
+    looks: int = LOOKS,
     tasks: Sequence[str] = SKILLS,
     items: int = 32,
     folders: Sequence[str] = (),
@@ -89,7 +90,7 @@ def planted(
         config: of the runs. Mixture (even, but for what is given), seed, checkpoints and evaluation are the
             study's.
         seeds: of the runs with a loss, each for every drop. controls: of those without.
-        drops: what is dropped. at: share of the run at which.
+        drops: what is dropped. at: share of the run at which. looks: evaluations of a run.
         tasks, items: names or patterns, and how many items of each. folders: where they are, beside the
             skills that are generated.
         folder: keeps the runs; the same call goes on from there. A temporary folder where absent.
@@ -109,7 +110,7 @@ def planted(
         raise UsageError("drop: a domain is named twice; give each once, or another folder for the second")
     steps = config.length
     told = EvalConfig(
-        tasks=tuple(tasks), items=items, folders=tuple(folders), every=max(1, steps // LOOKS), raw=True,
+        tasks=tuple(tasks), items=items, folders=tuple(folders), every=max(1, steps // looks), raw=True,
         budget=0.0, least=1,  # short windows in a short run: more of them share no snapshot
     )  # fmt: skip
     check_eval(told)
@@ -129,6 +130,7 @@ def planted(
                 if name not in domains:
                     raise UsageError(f"drop: there is no domain {name!r}; valid are {', '.join(domains)}")
         study = {"text": text_of(config), "steps": steps, "at": at, "drops": [asdict(one) for one in drops]}
+        study["looks"] = looks
         settle(place, "study", study | {"tasks": list(tasks), "items": items} | course_of(config))
         base = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()))
         runs = [(None, seed) for seed in controls] + [(drop, seed) for drop in drops for seed in seeds]
