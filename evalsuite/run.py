@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.loading import model_digest, tokenizer_digest
@@ -102,7 +103,7 @@ def run(
     results = Results.begin(folder, _manifest(scorer, identity, suite, settings))
     results = replace(results, writes=scorer.ranks.rank == 0)
     scorer.ranks.wait()  # all have looked into the folder before one writes
-    results = _together(scorer, results.start)
+    results = _together(scorer, results.folder, results.start)
     jobs, missing = _jobs(wanted, results, registry, scorer)
     if not all(job.there for job in jobs):
         with suppress(StagewiseError):  # told again by the task that it is of
@@ -133,12 +134,12 @@ def run(
                 results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
             return results
 
-        results = _together(scorer, written)
+        results = _together(scorer, results.folder, written)
         before += job.size
-    return _together(scorer, lambda: results.end(tuple(wanted), tuple(missing)))
+    return _together(scorer, results.folder, lambda: results.end(tuple(wanted), tuple(missing)))
 
 
-def _together(scorer: Scorer, write: Callable[[], Results]) -> Results:
+def _together(scorer: Scorer, folder: Path, write: Callable[[], Results]) -> Results:
     """What one rank writes; where it cannot, all of them fail, and none waits."""
     assert scorer.ranks is not None
     problem: Exception | None = None
@@ -146,7 +147,7 @@ def _together(scorer: Scorer, write: Callable[[], Results]) -> Results:
     try:
         made = write()
     except OSError as error:
-        problem = StagewiseError(f"results: cannot be written: {error}; make room, and run again")
+        problem = StagewiseError(f"{folder}: cannot be written: {error}; make room, or give another folder")
     except Exception as error:
         problem = error
     scorer.ranks.agree(problem)

@@ -12,7 +12,7 @@ from scaling.console import note, print_json, print_table
 from train.options import Config, Json, Settings, Sources, read, say, seeds_of, source_of, work
 
 _DEFAULTS: dict[str, Any] = {
-    "steps": 900, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
+    "steps": 600, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
     "validation.tokens": 8192, "device.device": "cpu", "device.threads": 1,
 }  # fmt: skip
 _SMOKE: dict[str, Any] = {
@@ -26,7 +26,7 @@ _SMOKE: dict[str, Any] = {
 def alarms(
     config: Config = None,
     source: Sources = None,
-    steps: Annotated[int | None, typer.Option(min=20, help="Of a run; 900 where absent.")] = None,
+    steps: Annotated[int | None, typer.Option(min=20, help="Of a run; 600 where absent.")] = None,
     preset: Annotated[str | None, typer.Option(help="Size of the model; 0.3m where absent.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="N,N,...", help="Runs with a loss; 0,1,2.")] = None,
     controls: Annotated[
@@ -34,13 +34,16 @@ def alarms(
     ] = None,
     drop: Annotated[
         list[str] | None,
-        typer.Option(metavar="DOMAIN=INSTEAD:CAPABILITY", help="What is dropped half way. Repeatable."),
+        typer.Option(
+            metavar="DOMAIN=INSTEAD", help="What is dropped half way, for what; or with :CAPABILITY."
+        ),
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", metavar="NAME", help="Instead of skills; * and ? match.")
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="Instead of held-out text; * and ? match."),
     ] = None,
     items: Annotated[Path | None, typer.Option("--items", help="Folder of tasks, for --task.")] = None,
-    most: Annotated[int | None, typer.Option("--most", min=1, help="Items of a task; 32.")] = None,
+    most: Annotated[int | None, typer.Option("--most", min=1, help="Items of a task; 48.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 1,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Keep runs and tables here; go on from there.")
@@ -61,15 +64,15 @@ def alarms(
         flags["data.sources"] = [source_of(one) for one in source]
     told = read(config, settings, flags, _SMOKE if smoke else _DEFAULTS)
 
-    from train.studies.planted import DROPS, LOOKS, SKILLS, Drop, planted
+    from train.studies.planted import DROPS, LOOKS, Drop, planted
 
     with work("alarms") as progress:
         found = planted(
             told, seeds=seeds_of(seeds or ("0" if smoke else "0,1,2")),
             controls=seeds_of(controls or ("0" if smoke else ",".join(map(str, range(10))))),
             drops=[Drop.parse(one) for one in drop] if drop else DROPS,
-            tasks=task or (SKILLS[:1] + SKILLS[3:4] if smoke else SKILLS),
-            items=most or (4 if smoke else 32), folders=[str(items.resolve())] if items else (),
+            tasks=task or (),
+            items=most or (4 if smoke else 48), folders=[str(items.resolve())] if items else (),
             looks=6 if smoke else LOOKS, folder=output, jobs=jobs, progress=progress, say=say,
         )  # fmt: skip
     if output is not None:

@@ -142,7 +142,7 @@ def outcome(folder: Path, function: str, argument, evaluator: Evaluator) -> list
 @pytest.mark.parametrize(
     ("function", "argument", "words"),
     [
-        ("small_files", 4096, "results: cannot be written"),
+        ("small_files", 4096, "cannot be written"),
         ("small_files", 0, "ended with exit code 1"),
         ("raises", None, "ValueError: no model of None"),
     ],

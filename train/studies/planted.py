@@ -17,6 +17,7 @@ from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
 from train.evaluation import EVALS, check_eval
 from train.loop import LOG
 from train.record import course_of, settle, text_of
+from train.studies.continuations import PREFIX, write_continuations
 from train.studies.detection import Detection, Watch
 from train.studies.runs import finished
 from train.text import tokens_of
@@ -25,11 +26,7 @@ Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 
 LOOKS = 30  # evaluations of a run
-SKILLS = (
-    "skill_code_assign", "skill_code_close", "skill_code_index",
-    "skill_add_1_digit", "skill_subtract", "skill_word_problem",
-    "skill_agreement", "skill_plural", "skill_copy", "skill_next_number",
-)  # fmt: skip
+TASKS = "tasks"
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class Drop:
         domain: of the text. instead: the domain that gets its share. capability: that is to suffer.
 
     Example:
-        >>> Drop.parse("maths=code:math")
-        Drop(domain='maths', instead='code', capability='math')
+        >>> Drop.parse("maths=code:math"), Drop.parse("maths=code").capability
+        (Drop(domain='maths', instead='code', capability='math'), 'maths')
     """
 
     domain: str
@@ -50,22 +47,22 @@ class Drop:
 
     @classmethod
     def parse(cls, text: str) -> Drop:
-        """DOMAIN=INSTEAD:CAPABILITY.
+        """DOMAIN=INSTEAD, or DOMAIN=INSTEAD:CAPABILITY where tasks call it otherwise.
 
         Raises:
             UsageError: anything else.
         """
         domain, _, rest = text.partition("=")
-        instead, _, capability = rest.partition(":")
-        if not (domain and instead and capability) or domain == instead:
+        instead, named, capability = rest.partition(":")
+        if not (domain and instead) or domain == instead or (named and not capability):
             raise UsageError(
                 f"--drop {text!r}: valid is DOMAIN=INSTEAD:CAPABILITY, such as maths=code:math: the text "
                 "dropped, the text read in its place, and the capability of tasks that depends on it"
             )
-        return cls(domain, instead, capability)
+        return cls(domain, instead, capability or domain)
 
 
-DROPS = (Drop("code", "maths", "code"), Drop("maths", "code", "math"))
+DROPS = (Drop("code", "maths", "code"), Drop("maths", "code", "maths"))
 
 
 def planted(
@@ -76,8 +73,8 @@ def planted(
     drops: Sequence[Drop] = DROPS,
     at: float = 0.5,
     looks: int = LOOKS,
-    tasks: Sequence[str] = SKILLS,
-    items: int = 32,
+    tasks: Sequence[str] = (),
+    items: int = 48,
     folders: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
     jobs: int = 1,
@@ -91,8 +88,9 @@ def planted(
             study's.
         seeds: of the runs with a loss, each for every drop. controls: of those without.
         drops: what is dropped. at: share of the run at which. looks: evaluations of a run.
-        tasks, items: names or patterns, and how many items of each. folders: where they are, beside the
-            skills that are generated.
+        tasks, items: names or patterns, and how many items of each; continuations of held-out text, a task
+            for each domain, where none is named: at this size what models can do at all. folders: where
+            tasks are.
         folder: keeps the runs; the same call goes on from there. A temporary folder where absent.
         jobs: runs at a time. progress: of a run, with one job. say: told the plan, and what is done.
 
@@ -100,7 +98,7 @@ def planted(
         UsageError, StagewiseError, DataError: wrong settings, a folder of another study, a run that stopped.
 
     Example:
-        >>> planted(RunConfig(steps=900), seeds=(0, 1, 2), controls=range(10)).summary   # doctest: +SKIP
+        >>> planted(RunConfig(steps=600), seeds=(0, 1, 2), controls=range(10)).summary   # doctest: +SKIP
     """
     if not seeds or not controls or not 0 < at < 1:
         raise UsageError(
@@ -110,12 +108,13 @@ def planted(
         raise UsageError("drop: a domain is named twice; give each once, or another folder for the second")
     steps = config.length
     told = EvalConfig(
-        tasks=tuple(tasks), items=items, folders=tuple(folders), every=max(1, steps // looks), raw=True,
-        budget=0.0, least=1,  # short windows in a short run: more of them share no snapshot
+        tasks=tuple(tasks), items=items, folders=tuple(map(str, folders)), raw=True, budget=0.0,
+        every=max(1, steps // looks),
+        least=1,  # short windows in a short run: more of them share no snapshot
     )  # fmt: skip
     check_eval(told)
     config = replace(
-        config, steps=steps, tokens=None, seed=0, mixture={}, eval=told,
+        config, steps=steps, tokens=None, seed=0, mixture={},
         checkpoint=CheckpointConfig(every=max(1, steps // 4)),
         schedule=ScheduleConfig(kind="constant", warmup=config.schedule.warmup, decay=0.0),
         validation=replace(config.validation, every=max(1, steps // 10)),
@@ -132,7 +131,11 @@ def planted(
         study = {"text": text_of(config), "steps": steps, "at": at, "drops": [asdict(one) for one in drops]}
         study["looks"] = looks
         settle(place, "study", study | {"tasks": list(tasks), "items": items} | course_of(config))
-        base = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()))
+        if not tasks:
+            write_continuations(prepared, place / TASKS, items)
+            own = (*told.folders, str((place / TASKS).resolve()))
+            told = replace(told, tasks=(f"{PREFIX}*",), folders=own)
+        base = replace(config, data=replace(config.data, folder=str(prepared.folder), sources=()), eval=told)
         runs = [(None, seed) for seed in controls] + [(drop, seed) for drop in drops for seed in seeds]
         left = [one for one in runs if not _done(_home(place, *one), steps)]
         say(f"{len(runs)} runs of {steps:,} steps ({len(left)} to do): {len(controls)} without a loss")
