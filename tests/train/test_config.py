@@ -36,6 +36,10 @@ OTHER: dict[str, Any] = {
     "device.parallel": "fsdp", "device.precision": "bfloat16", "device.compile": True,
     "device.recompute": True,
     "device.threads": 1, "track.tensorboard": True, "track.wandb": "trackio", "track.project": "other",
+    "eval.suites": ["early.yaml", "mid.yaml"], "eval.tasks": ["skill_*"], "eval.metric": "acc",
+    "eval.items": 40, "eval.folders": ["benchmarks"], "eval.every": 7, "eval.average": 8,
+    "eval.spacing": "2e6 tokens", "eval.least": 5, "eval.weights": "ema", "eval.where": "memory",
+    "eval.raw": True, "eval.budget": 0.05, "eval.rate": 0.01, "eval.process": True,
 }  # fmt: skip
 
 
@@ -212,6 +216,10 @@ WRONG: dict[str, list[Any]] = {
     "device.precision": ["half"],
     "device.compile": ["perhaps"], "device.recompute": ["perhaps"], "device.threads": [0],
     "track.tensorboard": ["perhaps"], "track.wandb": ["mlflow"], "track.project": [3],
+    "eval.suites": ["early.yaml"], "eval.tasks": [3], "eval.metric": [3], "eval.items": [0],
+    "eval.folders": [3], "eval.every": [-1], "eval.average": [0], "eval.spacing": [[1]], "eval.least": [0],
+    "eval.weights": ["median"], "eval.where": ["tape"], "eval.raw": ["perhaps"], "eval.budget": [1.0, -0.1],
+    "eval.rate": [1.0], "eval.process": ["perhaps"],
 }  # fmt: skip
 
 
