@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -197,7 +198,8 @@ def followed(run: Path, *happenings: Callable[[], object]) -> tuple[Overview, st
 
     found = follow(run, 3.0, console, wait=wait)
     assert set(waits) <= {3.0} and not left
-    return found, console.file.getvalue(), len(waits)  # type: ignore[attr-defined]
+    shown = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    return found, " ".join(shown.split()), len(waits)  # where lines break depends on the folder's name
 
 
 def trained(run: Path, step: int) -> Callable[[], None]:
