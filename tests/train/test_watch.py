@@ -198,7 +198,7 @@ def followed(run: Path, *happenings: Callable[[], object]) -> tuple[Overview, st
 
     found = follow(run, 3.0, console, wait=wait)
     assert set(waits) <= {3.0} and not left
-    shown = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    shown = re.sub(r"\x1b\[(?!\?25h)[0-9?;]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
     return found, " ".join(shown.split()), len(waits)  # where lines break depends on the folder's name
 
 
