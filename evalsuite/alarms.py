@@ -20,6 +20,7 @@ from scaling.laws import Array
 from scaling.series import Key
 
 RATE = 0.05
+MARGIN = 2.0  # on the e-value of an alarm: the bound is exact for one law and normal noise alone
 CAUSES = ("phase", "rate", "spike")  # kinds of events that may be behind a fall
 _HIGHEST = 1e300
 _COLUMNS = (
@@ -79,7 +80,8 @@ class Watched:
         history: one row per capability and evaluation: capability, suite, step, score (higher is better, on
             the scale of the headline), expected, low, high (by what stood before it; NaN where that is too
             little), evidence (e-value), tested (whether it shares no snapshot with others that were).
-        threshold: e-value of an alarm: capabilities watched over the rate. rate: of false alarms a run.
+        threshold: e-value of an alarm: twice the capabilities watched over the rate.
+        rate: of false alarms a run.
     """
 
     alarms: tuple[Alarm, ...]
@@ -138,9 +140,10 @@ def watch_capabilities(
     """As `watch`, from series.
 
     The evaluations that share no snapshot are tested one after the other by `fall_evidence`. A capability
-    falls behind when its e-value reaches `count / rate`: by Ville's inequality and Bonferroni's the chance of
-    any false alarm in a run is at most `rate`, however many evaluations are looked at, where the assumptions
-    of `fall_evidence` hold. An alarm stays. From then on the expectation is the one from before the fall.
+    falls behind when its e-value reaches `MARGIN count / rate`: by Ville's inequality and Bonferroni's the
+    chance of any false alarm in a run is at most `rate`, however many evaluations are looked at, where the
+    assumptions of `fall_evidence` hold, and by half of it where they hold exactly. An alarm stays. From then
+    on the expectation is the one from before the fall.
 
     Args:
         series: of all capabilities. events: step, kind, text, as `Evaluations.events`.
@@ -153,7 +156,7 @@ def watch_capabilities(
     """
     if not 0 < rate < 1:
         raise UsageError(f"rate: got {rate!r}, valid is a share of runs between 0 and 1, such as {RATE}")
-    threshold = max(count or 0, len(series), 1) / rate
+    threshold = MARGIN * max(count or 0, len(series), 1) / rate
     rows, histories, alarms = [], [], []
     for one, tested in zip(series, _tested(series), strict=True):
         row, history, alarm = _watched(one, *tested, threshold, events)

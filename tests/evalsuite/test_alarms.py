@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evalsuite.alarms import Alarm, source_of, watch, watch_capabilities
+from evalsuite.alarms import MARGIN, Alarm, source_of, watch, watch_capabilities
 from evalsuite.capabilities import Capability
 from evalsuite.evaluations import Evaluations
 from evalsuite.likelihoods import Likelihoods
@@ -37,7 +37,7 @@ def test_an_alarm_names_capability_step_size_and_what_changed_near_it(tmp_path):
     assert (alarm.suite, alarm.since) == ("early", 2000)
     assert 2100 < alarm.noticed <= 2600
     assert alarm.near == ("step 1980: mixture phase 1 begins",)
-    assert alarm.evidence >= found.threshold == 3 / 0.05
+    assert alarm.evidence >= found.threshold == MARGIN * 3 / 0.05
     assert "code (early) falls behind since step 2,000" in str(alarm)
     assert "more bits per byte than expected; near it: step 1980: mixture phase 1 begins" in str(alarm)
     table = found.to_frame().set_index("capability")
@@ -125,7 +125,7 @@ def test_one_constant_capability_and_tasks_that_are_missing(tmp_path):
 
 def test_more_capabilities_need_more_evidence(tmp_path):
     folder = hook_folder(tmp_path / "evals", range(100, 900, 100), suites=("early", "late"))
-    assert watch(Evaluations.open(folder), rate=0.01).threshold == pytest.approx(6 / 0.01)
+    assert watch(Evaluations.open(folder), rate=0.01).threshold == pytest.approx(MARGIN * 6 / 0.01)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -1, 2])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from evalsuite.alarms import RATE
+from evalsuite.alarms import MARGIN, RATE
 from evalsuite.expectation import expected
 from evalsuite.sequential import EXPONENTS, fall_evidence, law
 from scaling.laws import Array
@@ -275,7 +275,7 @@ def _loss(
 def _noticed(z: Array, y: Array, capabilities: int) -> np.ndarray:
     """The evaluation at which each series raises its alarm; n where it raises none."""
     hit = np.concatenate([fall_evidence(z, part).log_e for part in np.array_split(y, max(1, len(y) // 500))])
-    hit = hit >= np.log(capabilities / RATE)
+    hit = hit >= np.log(MARGIN * capabilities / RATE)
     return np.where(hit.any(axis=1), hit.argmax(axis=1), y.shape[1])
 
 
