@@ -141,9 +141,9 @@ def watch_capabilities(
 
     The evaluations that share no snapshot are tested one after the other by `fall_evidence`. A capability
     falls behind when its e-value reaches `MARGIN count / rate`: by Ville's inequality and Bonferroni's the
-    chance of any false alarm in a run is at most `rate`, however many evaluations are looked at, where the
-    assumptions of `fall_evidence` hold, and by half of it where they hold exactly. An alarm stays. From then
-    on the expectation is the one from before the fall.
+    chance of any false alarm in a run is at most `rate / MARGIN`, however many evaluations are looked at,
+    where the assumptions of `fall_evidence` hold; the margin is for where they nearly do. An alarm stays.
+    From then on the expectation is the one from before the fall.
 
     Args:
         series: of all capabilities. events: step, kind, text, as `Evaluations.events`.
