@@ -87,11 +87,7 @@ class Rounds:
             for one in chosen:
                 scored += self._score(one, at, model, flops, ration, (at.step,), averaged=False)
         if snapshots is not None and window is not None and self.average is not None:
-            members = window.members(at.step, snapshots.places)
-            if not members:
-                raise StagewiseError("there is no snapshot to average")
-            doubts = window.doubts(at.step, [one for one in snapshots.places if one.step in members])
-            weights = weights_of(self.average, len(members))
+            members, weights, doubts = self._mean(at, window, snapshots)
             with swapped(model, snapshots.mean(members, weights, model)):
                 for one in chosen:
                     scored += self._score(
@@ -100,6 +96,17 @@ class Rounds:
         if scored:
             self.budget.measured(time.perf_counter() - started, round(full * ration.share), ration)
         self._watch(at.step)
+
+    def _mean(
+        self, at: Place, window: Window, snapshots: Snapshots
+    ) -> tuple[tuple[int, ...], tuple[float, ...], tuple[str, ...]]:
+        """What is averaged: steps of the snapshots, their weights, and why not to trust their mean."""
+        assert self.average is not None
+        members = window.members(at.step, snapshots.places)
+        if not members:
+            raise StagewiseError("there is no snapshot to average")
+        doubts = window.doubts(at.step, [one for one in snapshots.places if one.step in members])
+        return members, weights_of(self.average, len(members)), doubts
 
     def _due(
         self, at: Place, model: nn.Module, flops: float | None
@@ -157,7 +164,7 @@ class Rounds:
         wanted = [part.wanted for one in chosen for part in one.parts]
         items = [one.items or len(one.item_ids or ()) or LEAST for one in wanted]
         least = min(1.0, LEAST / max(float(np.median(items)), 1.0))
-        between = self.every * budget.training / self.steps if self.steps else 0.0
+        between = self.every * budget.training / self.steps
         found = budget.ration(full, least, between)
         # Clocks differ between ranks; all go by that of the first.
         affords = budget.affords(found.seconds)

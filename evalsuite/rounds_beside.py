@@ -10,13 +10,11 @@ from torch import nn
 from evalsuite.background import Background
 from evalsuite.evaluations import Evaluation
 from evalsuite.job import Asked
-from evalsuite.mean import weights_of
 from evalsuite.place import Place
 from evalsuite.programme import Programme
 from evalsuite.rounds import Rounds
 from evalsuite.snapshots import Snapshots
 from evalsuite.window import Window
-from scaling.errors import StagewiseError
 
 
 @dataclass
@@ -102,23 +100,19 @@ class RoundsBeside(Rounds):
         snapshots: Snapshots,
     ) -> list[Asked]:
         """Every suite on the mean, and on the weights as they are where these are wanted."""
-        assert self.average is not None
-        members = window.members(at.step, snapshots.places)
-        if not members:
-            raise StagewiseError("there is no snapshot to average")
-        doubts = window.doubts(at.step, [one for one in snapshots.places if one.step in members])
-        means = [(members, weights_of(self.average, len(members)), True, doubts)]
+        members, weights, doubts = self._mean(at, window, snapshots)
+        means = [(members, weights, True, doubts)]
         if self.raw and at.step in members:
             means.insert(0, ((at.step,), (1.0,), False, ()))
         asked = []
-        for steps, weights, averaged, why in means:
+        for steps, shares, averaged, why in means:
             for one in chosen:
                 made, identity = self._made(one, at, flops, 1.0, steps, averaged, why)
                 line = made.told(self.journal.folder)
                 text = None if one.suite is None else one.suite.body()
                 asked.append(
                     Asked(
-                        suite=one.name, wanted=one.wanted(), text=text, members=steps, weights=weights,
+                        suite=one.name, wanted=one.wanted(), text=text, members=steps, weights=shares,
                         folder=line["folder"], identity=identity, line=line,
                     )
                 )  # fmt: skip

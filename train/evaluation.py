@@ -67,7 +67,7 @@ def hook_of(trainer: Trainer, say: Callable[[str], None]) -> EvalHook | None:
         sinks=[] if trainer.sink is None else [trainer.sink], registry=registry,
         identity=Identity(
             model=name, family=plan.config.model.preset, params=float(plan.size.params),
-            seed=plan.config.seed if plan.config.seed < 2**63 else None,
+            seed=plan.config.seed,
         ),
         raw=told.raw, rate=told.rate, process=_process(trainer) if told.process else None,
         max_length=plan.config.model.context,
