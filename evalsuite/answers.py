@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evalsuite.headline import LEAST, UNIFORM
 from evalsuite.likelihoods import Likelihoods
 from evalsuite.measures import chance, per_item
 from scaling.laws import Array
 from scaling.metrics import metric_info
 
-UNIFORM = 8.0  # bits a byte of a model that knows nothing, as in the headline
-_LEAST = 1e-9  # bits a byte whose logarithm is taken
 _BY_BYTES = {"gold_ce_loss": "bpb_bytes"}  # metric: by what it enters, as in the headline
 
 
@@ -105,7 +104,7 @@ def change(a: Answers, b: Answers) -> Change | None:
         return None
     x, y = a.values[i], b.values[j]
     if a.bits:
-        was, now = max(float(x.mean()), _LEAST), max(float(y.mean()), _LEAST)
+        was, now = max(float(x.mean()), LEAST), max(float(y.mean()), LEAST)
         each, gain, step = x / was - y / now, float(np.log(was / now)), 0.0
     else:
         step = 1.0 / (1.0 - float(a.chance[i].mean()))
@@ -125,6 +124,6 @@ def _bits(metric: str) -> bool | None:
 def _scaled(values: Array, chance: Array, bits: bool) -> float:
     mean = float(values.mean())
     if bits:
-        return float(np.log(UNIFORM / max(mean, _LEAST)))
+        return float(np.log(UNIFORM / max(mean, LEAST)))
     c = float(chance.mean())
     return (mean - c) / (1.0 - c)

@@ -63,6 +63,18 @@ class Spacing:
         return cls(unit, size)
 
 
+def counts_of(kind: Weights, n: int, decay: float) -> tuple[float, ...]:
+    """How much each of n members counts, oldest first; they need not sum to 1.
+
+    Example:
+        >>> counts_of("linear", 3, 0.5), counts_of("ema", 3, 0.5)
+        ((1.0, 2.0, 3.0), (0.25, 0.5, 1.0))
+    """
+    if kind == "ema":
+        return tuple(decay**age for age in range(n - 1, -1, -1))
+    return tuple(float(i) if kind == "linear" else 1.0 for i in range(1, n + 1))
+
+
 @dataclass(frozen=True)
 class Averaging:
     """Which snapshots make a mean, and with what weights.

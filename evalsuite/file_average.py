@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
+from evalsuite.averaging import Weights, counts_of
 from evalsuite.chunk_mean import FLOATS
 from evalsuite.durable import sync_folder
 from evalsuite.mean_stream import Progress, Run, write_mean
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 LAST = 4  # checkpoints of a run that stand for it
 SUFFIX = ".safetensors"
 ABOUT, FORMAT = "stagewise", 1
-Kind = Literal["uniform", "linear", "ema"]
-KINDS: tuple[Kind, ...] = ("uniform", "linear", "ema")
 
 _SHOWN = 5  # differences in a message
 
@@ -71,7 +70,7 @@ def average_files(
     inputs: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    weights: Kind = "uniform",
+    weights: Weights = "uniform",
     decay: float = 0.5,
     force: bool = False,
     progress: Progress | None = None,
@@ -140,7 +139,7 @@ def average_files(
     return FileAverage(target, members, len(averaged), parameters, copied, size)
 
 
-def shares_of(n: int, weights: Kind, decay: float = 0.5) -> tuple[float, ...]:
+def shares_of(n: int, weights: Weights, decay: float = 0.5) -> tuple[float, ...]:
     """The weights of n models, oldest first; they need not sum to 1.
 
     Raises:
@@ -150,15 +149,13 @@ def shares_of(n: int, weights: Kind, decay: float = 0.5) -> tuple[float, ...]:
         >>> shares_of(3, "linear"), shares_of(3, "ema", 0.5)
         ((1.0, 2.0, 3.0), (0.25, 0.5, 1.0))
     """
-    if weights not in KINDS:
-        raise UsageError(f"weights {weights!r}: valid are {', '.join(KINDS)}")
+    if weights not in (kinds := get_args(Weights)):
+        raise UsageError(f"weights {weights!r}: valid are {', '.join(kinds)}")
     if not 0 < decay <= 1:
         raise UsageError(f"decay {decay!r}: valid is above 0 and at most 1")
-    ages = range(n - 1, -1, -1)
-    found = {"uniform": [1.0] * n, "linear": [float(n - a) for a in ages], "ema": [decay**a for a in ages]}
-    if min(shares := found[weights]) == 0:
+    if min(shares := counts_of(weights, n, decay)) == 0:
         raise UsageError(f"decay {decay!r}: leaves nothing of the oldest of {n} models; give a larger one")
-    return tuple(shares)
+    return shares
 
 
 def _named(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:

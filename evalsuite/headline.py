@@ -19,9 +19,9 @@ from scaling.series import Key
 
 _PROPORTIONS = ("acc", "acc_norm", "acc_bytes", "acc_centred", "p_correct")
 _BITS = {"bpb": "bpb", "bpb_bytes": "bpb_bytes", "gold_ce_loss": "bpb_bytes"}  # metric: bits a byte by it
-_UNIFORM = 8.0  # bits a byte of a model that knows nothing
+UNIFORM = 8.0  # bits a byte of a model that knows nothing
 _SHARE, _LOGARITHM = "(s - c) / (1 - c)", "ln(8 / bpb)"  # scales of the score
-_LEAST = 1e-9  # bits a byte whose logarithm is taken, as where suites are built
+LEAST = 1e-9  # bits a byte whose logarithm is taken, as where suites are built
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def _values(task: Task, of: Likelihoods) -> tuple[Array, Array]:
     """What each item gives, on the scale of the score and on that of its part, [n] each."""
     if task.metric in _BITS:
         bits = per_item(of, _BITS[task.metric])
-        mean = max(float(bits.mean()), _LEAST)
-        return np.log(_UNIFORM / mean) - (bits - bits.mean()) / mean, bits
+        mean = max(float(bits.mean()), LEAST)
+        return np.log(UNIFORM / mean) - (bits - bits.mean()) / mean, bits
     values = per_item(of, task.metric)
     if task.metric != "acc_centred":
         c = float(chance(of).mean())

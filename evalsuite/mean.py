@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from evalsuite.averaging import Averaging
+from evalsuite.averaging import Averaging, counts_of
 from scaling.errors import StagewiseError, UsageError
 
 CHUNK = 1 << 15  # numbers at a time: what is computed in between stays in the processor's cache
@@ -59,10 +59,7 @@ def weights_of(averaging: Averaging, n: int) -> tuple[float, ...]:
     """
     if n < 1:
         raise UsageError(f"a mean of {n} snapshots; there has to be one")
-    if averaging.weights == "ema":
-        parts = [averaging.decay ** (n - i) for i in range(1, n + 1)]
-    else:
-        parts = [float(i) if averaging.weights == "linear" else 1.0 for i in range(1, n + 1)]
+    parts = counts_of(averaging.weights, n, averaging.decay)
     total = sum(parts)
     return tuple(part / total for part in parts)
 
