@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
     from train.studies.recovery import Recovery
 
-# Where neither the file nor the call says otherwise: small, so that three seeds take half an hour of a core.
-_DEFAULTS: dict[str, Any] = {
-    "steps": 960, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
-    "validation.tokens": 6144, "device.device": "cpu", "device.threads": 1,
+# Settings of a study where neither the file nor the call says otherwise; and tiny ones, to see that it works.
+SMALL: dict[str, Any] = {
+    "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
+    "device.device": "cpu", "device.threads": 1,
 }  # fmt: skip
-_SMOKE: dict[str, Any] = {
-    "steps": 70, "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
-    "data.held_out": 0.2, "data.overlap": False, "model.preset": "0.1m", "model.context": 32,
-    "model.layers": 1, "model.width": 16, "model.heads": 2, "model.head_width": 8, "batch.rows": 2,
+TINY: dict[str, Any] = {
+    "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
+    "data.held_out": 0.2, "data.overlap": False, "model.preset": "0.1m", "model.layers": 1,
+    "model.width": 16, "model.heads": 2, "model.head_width": 8, "batch.rows": 2,
     "validation.tokens": 128, "device.device": "cpu", "device.threads": 1,
 }  # fmt: skip
+# So that three seeds take half an hour of a core.
+_DEFAULTS = SMALL | {"steps": 960, "validation.tokens": 6144}
+_SMOKE = TINY | {"steps": 70, "model.context": 32}
 # What the study sets itself, and what to give instead.
 _OURS = {
     "seed": "give --seeds", "tokens": "give --steps", "schedule.kind": "the rate is constant",
@@ -104,7 +107,7 @@ def averaging_command(
             progress=progress, say=say,
         )  # fmt: skip
     if output is not None:
-        _write(found, output)
+        write_tables(found.tables, output, "what they follow from")
     if picture is not None:
         write_picture(found.plot(), picture)
     if as_json:
@@ -128,14 +131,14 @@ def _share(option: str, text: str) -> float:
     return found
 
 
-def _write(found: Recovery, folder: Path) -> None:
-    """The tables as CSV."""
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path, rest: str) -> None:
+    """Write the tables of a study as CSV, and say so; `rest` is what else is in the folder."""
     from scaling.files import replacing
 
-    for name, table in found.tables.items():
+    for name, table in tables.items():
         with replacing(folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
-    note(f"{folder}: {', '.join(f'{name}.csv' for name in found.tables)}, and what they follow from")
+    note(f"{folder}: {', '.join(f'{name}.csv' for name in tables)}, and {rest}")
 
 
 def _print(found: Recovery) -> None:

@@ -8,19 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from scaling.console import note, print_json, print_table
+from scaling.console import print_json, print_table
+from train.cli_study import SMALL, TINY, write_tables
 from train.options import Config, Json, Settings, Sources, read, say, seeds_of, source_of, work
 
-_DEFAULTS: dict[str, Any] = {
-    "steps": 600, "data.tokenizer": 2048, "model.preset": "0.3m", "model.context": 128, "batch.rows": 8,
-    "validation.tokens": 8192, "device.device": "cpu", "device.threads": 1,
-}  # fmt: skip
-_SMOKE: dict[str, Any] = {
-    "steps": 36, "data.sources": [{"path": "embedded", "most": 10_000}], "data.tokenizer": "bytes",
-    "data.held_out": 0.2, "data.overlap": False, "model.preset": "0.1m", "model.context": 64,
-    "model.layers": 1, "model.width": 16, "model.heads": 2, "model.head_width": 8, "batch.rows": 2,
-    "validation.tokens": 128, "device.device": "cpu", "device.threads": 1,
-}  # fmt: skip
+_DEFAULTS = SMALL | {"steps": 600, "validation.tokens": 8192}
+_SMOKE = TINY | {"steps": 36, "model.context": 64}
 
 
 def alarms(
@@ -76,12 +69,7 @@ def alarms(
             looks=6 if smoke else LOOKS, folder=output, jobs=jobs, progress=progress, say=say,
         )  # fmt: skip
     if output is not None:
-        from scaling.files import replacing
-
-        for name, table in found.tables.items():
-            with replacing(output / f"{name}.csv") as part:
-                table.to_csv(part, index=False)
-        note(f"{output}: {', '.join(f'{name}.csv' for name in found.tables)}, and the runs")
+        write_tables(found.tables, output, "the runs")
     if as_json:
         print_json({name: one.to_dict("records") for name, one in found.tables.items()})
         return

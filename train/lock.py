@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from scaling.errors import StagewiseError
 
@@ -54,6 +55,22 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             yield
         finally:
             handle.truncate(0)
+
+
+@contextmanager
+def workplace(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The folder of a study, held as `locked` does; a temporary one where none is named.
+
+    Example:
+        >>> with workplace(None) as place:                   # doctest: +SKIP
+        ...     train_into(place)
+    """
+    if folder is not None:
+        with locked(folder):
+            yield Path(folder).resolve()
+        return
+    with TemporaryDirectory(prefix="stagewise-") as made:
+        yield Path(made)
 
 
 def _holder(text: str) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from data.prepare import SAMPLE
 from data.sieve import Refuse
 from data.sources import Source
 from data.tokenizer import MIN_SIZE
+from train.lock import workplace
 from train.shared_text import Progress, encoded, held_out_costs, read_once, train_bytes_per_token
 from train.short_runs import affordable, check_asked, config_of, lasting, plan_of, row_of, run_of
 from train.vocabulary import Vocabulary, check_vocabularies, label_of, parse_vocabulary
@@ -184,7 +182,7 @@ def tradeoff(
     check_asked(flops, seconds, seeds, context_bytes, held_out_bytes, settings or {})
     told = {**(settings or {}), "model.preset": preset, "model.context": context, "batch.rows": rows}
     config_of(told)  # its errors come before the work
-    with _folder(folder) as place:
+    with workplace(folder) as place:
         read_once(place, sources, held_out, held_out_bytes, refuse, progress)
         tokens = {label_of(one): encoded(place, one, sample, progress) for one in asked}
         plans = {name: plan_of(told, one, context_bytes) for name, one in tokens.items()}
@@ -198,18 +196,6 @@ def tradeoff(
                 for seed in seeds:
                     runs.append(row_of(name, plan, seed, *run_of(place, name, plan, seed, progress)))
         return _result(asked, plans, pd.DataFrame(runs), budget if train else float("nan"))
-
-
-@contextmanager
-def _folder(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
-    from train.lock import locked
-
-    if folder is not None:
-        with locked(folder):
-            yield Path(folder).resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="stagewise-") as made:
-        yield Path(made)
 
 
 def _result(

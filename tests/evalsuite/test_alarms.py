@@ -14,7 +14,7 @@ from scaling.errors import UsageError
 from scaling.series import Key
 from tests.evalsuite.watched import Watching, falling, hook_folder
 from tests.study.false_alarms import SMOKE, run
-from tests.study.threshold import threshold_alarms
+from train.studies.threshold import threshold_alarms
 
 
 def series(y: np.ndarray, name: str = "x", kind: str = "bits", alone: np.ndarray | None = None) -> Capability:

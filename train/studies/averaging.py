@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from joblib import Parallel, delayed
 from torch import Tensor
@@ -24,7 +23,7 @@ from scaling.files import replacing
 from train.checkpoint import Checkpoint, checkpoint_name
 from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
 from train.load import load
-from train.lock import locked
+from train.lock import workplace
 from train.loop import CHECKPOINTS
 from train.plan import Plan
 from train.record import course_of, settle, text_of
@@ -157,7 +156,7 @@ def averaging(
     )  # fmt: skip
     registry = registry or Registry()
     asked = [registry.task(name).name for name in tasks]  # an unknown name shows before the work
-    with _folder(folder) as place:
+    with workplace(folder) as place:
         told = {"text": text_of(config), "run": course_of(config), "held_out": config.validation.tokens}
         told |= {"course": asdict(course), "tasks": asked, "items": items}
         told |= {"sweep": [COUNTS, SPANS, HALF_LIVES], "default": asdict(Averaging())}
@@ -287,13 +286,3 @@ def _mean(run: Path, shares: Mapping[int, float]) -> dict[str, Tensor]:
 
 def _checkpoint(run: Path, step: int) -> Checkpoint:
     return Checkpoint(run / CHECKPOINTS / checkpoint_name(step), step)
-
-
-@contextmanager
-def _folder(folder: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if folder is not None:
-        with locked(folder):
-            yield Path(folder).resolve()
-        return
-    with TemporaryDirectory(prefix="stagewise-") as made:
-        yield Path(made)

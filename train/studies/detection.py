@@ -13,6 +13,7 @@ import pandas as pd
 from evalsuite.alarms import watch
 from evalsuite.evaluations import Evaluations
 from evalsuite.run_log import read
+from train.studies.threshold import threshold_alarms
 
 DROPS = (0.02, 0.03, 0.05, 0.1)  # of accuracy, below its best so far
 ALARM = "alarm"
@@ -133,13 +134,8 @@ def below_best(accuracy: pd.DataFrame, drop: float) -> dict[str, int]:
         >>> below_best(frame, 0.04)
         {'code': 3}
     """
-    found = {}
-    for name, rows in accuracy.groupby("capability"):
-        rows = rows.sort_values("step")
-        low = rows["acc"].to_numpy() < rows["acc"].cummax().to_numpy() - drop
-        if low.any():
-            found[str(name)] = int(rows["step"].to_numpy()[np.argmax(low)])
-    return found
+    found = threshold_alarms(accuracy.rename(columns={"acc": "score"}), drop)
+    return {str(one["capability"]): int(one["noticed"]) for one in found.to_dict("records")}
 
 
 def _counted(mine: Sequence[Watch], detector: str) -> dict[str, Any]:

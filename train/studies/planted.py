@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from joblib import Parallel, delayed
 
@@ -15,6 +14,7 @@ from evalsuite.evaluations import Evaluations
 from scaling.errors import UsageError
 from train.config import CheckpointConfig, EvalConfig, RunConfig, ScheduleConfig
 from train.evaluation import EVALS, check_eval
+from train.lock import workplace
 from train.loop import LOG
 from train.record import course_of, settle, text_of
 from train.studies.continuations import PREFIX, write_continuations
@@ -119,9 +119,7 @@ def planted(
         schedule=ScheduleConfig(kind="constant", warmup=config.schedule.warmup, decay=0.0),
         validation=replace(config.validation, every=max(1, steps // 10)),
     )  # fmt: skip
-    with TemporaryDirectory() as spare:
-        place = Path(folder or spare)
-        place.mkdir(parents=True, exist_ok=True)
+    with workplace(folder) as place:
         prepared = tokens_of(config.data, place / "tokens", 0, progress)
         domains = sorted(prepared.tokens("train"))
         for drop in drops:
