@@ -51,7 +51,7 @@ class EvalHook:
         sinks: get `eval/<suite>/<cluster>/<task>/<metric>` over step, tokens and FLOPs.
         registry: where tasks are found; the user's folders and the generated skills, if absent.
         identity: whose scores they are; named as the folder that `folder` is in, if absent.
-        raw: score the weights as they are, too, beside their mean.
+        raw: score the weights as they are beside their mean at every n-th evaluation; 0 for never.
         process: score in a process of its own, from the snapshots on disk, while training goes on; `budget`
             is then of the snapshots. An evaluation that is due while the one before is at work is skipped.
         overlap: evaluations in which a suite whose stage is over runs on beside the next.
@@ -82,7 +82,7 @@ class EvalHook:
         sinks: Sequence[Sink] = (),
         registry: Registry | None = None,
         identity: Identity | None = None,
-        raw: bool = False,
+        raw: int = 0,
         process: Process | None = None,
         overlap: int = 2,
         rate: float = 0.05,
@@ -96,6 +96,8 @@ class EvalHook:
             raise UsageError(f"every is {every!r}, valid is a whole number of steps; 0 for no evaluation")
         if budget is not None and not 0 < budget < 1:
             raise UsageError(f"budget is {budget!r}, valid is a share of training time such as 0.02, or None")
+        if raw < 0:
+            raise UsageError(f"raw is {raw!r}, valid is n, for every n-th evaluation, or 0 for none")
         if not 0 <= rate < 1:
             raise UsageError(f"rate is {rate!r}, valid is from 0 (no alarms) to below 1")
         if process is not None and (average is None or average.where != "disk"):

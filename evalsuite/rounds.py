@@ -37,7 +37,8 @@ class Rounds:
     Attributes:
         evaluator: scores. rotation: chooses suites. budget: of time. sinks, journal: where results go.
         identity: whose they are. every: steps from one to the next. average: how snapshots are averaged; None
-            for the weights as they are. raw: whether these are scored beside the mean. rate: of false alarms.
+            for the weights as they are. raw: these are scored beside the mean at every n-th evaluation; 0 for
+            never. rate: of false alarms.
     """
 
     evaluator: Evaluator
@@ -48,7 +49,7 @@ class Rounds:
     identity: Identity
     every: int
     average: Averaging | None
-    raw: bool
+    raw: int
     rate: float
     steps: int = 0  # of training that the budget has timed
     stride: int = 1  # of `every`, at which evaluations are run
@@ -76,14 +77,15 @@ class Rounds:
             return
         if not self.budget.known:
             self.budget.probed(*self.evaluator.probe([one.wanted() for one in chosen], model, TRIED))
-        full = (1 + self.raw) * sum(self.evaluator.tokens(one, model) for one in chosen)
+        raw = self._raw(at.step)
+        full = (1 + raw) * sum(self.evaluator.tokens(one, model) for one in chosen)
         ration = self._ration(at.step, chosen, full)
         if ration is None:
             return
         self._switched(at.step, flops, ran, [one.name for one in chosen])
         started = time.perf_counter()
         scored = 0
-        if self.raw or snapshots is None:
+        if raw or snapshots is None:
             for one in chosen:
                 scored += self._score(one, at, model, flops, ration, (at.step,), averaged=False)
         if snapshots is not None and window is not None and self.average is not None:
@@ -96,6 +98,10 @@ class Rounds:
         if scored:
             self.budget.measured(time.perf_counter() - started, round(full * ration.share), ration)
         self._watch(at.step)
+
+    def _raw(self, step: int) -> bool:
+        """Whether the weights as they are are scored beside the mean after this step."""
+        return bool(self.raw) and step // self.every % self.raw == 0
 
     def _mean(
         self, at: Place, window: Window, snapshots: Snapshots

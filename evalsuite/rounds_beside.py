@@ -102,7 +102,7 @@ class RoundsBeside(Rounds):
         """Every suite on the mean, and on the weights as they are where these are wanted."""
         members, weights, doubts = self._mean(at, window, snapshots)
         means = [(members, weights, True, doubts)]
-        if self.raw and at.step in members:
+        if self._raw(at.step) and at.step in members:
             means.insert(0, ((at.step,), (1.0,), False, ()))
         asked = []
         for steps, shares, averaged, why in means:

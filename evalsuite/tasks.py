@@ -137,8 +137,12 @@ class Task:
                 f"task {self.name}: {count:,} items asked for, {len(items):,} at hand; build the suite from "
                 "what can be run here (--items DIR --runnable), or score those at hand (--at-hand)"
             )
-        ranked = sorted(items, key=lambda item: hashlib.sha256(item.id.encode()).hexdigest())
-        return replace(self, items=tuple(ranked[:count]))
+        return replace(self, items=self.ranked[:count])
+
+    @property
+    def ranked(self) -> tuple[Item, ...]:
+        """The items in the order that `take` takes them."""
+        return tuple(sorted(self.items, key=lambda item: hashlib.sha256(item.id.encode()).hexdigest()))
 
     def to_frame(self):
         """One row per item."""

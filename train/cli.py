@@ -16,6 +16,7 @@ import typer
 from scaling.console import leaving, note, print_json, print_table
 from scaling.errors import UsageError
 from train.cli_average import average
+from train.cli_ladder import ladder
 from train.cli_study import study
 from train.cli_study_alarms import alarms
 from train.cli_tokenizer import tokenizer
@@ -173,6 +174,7 @@ def data_command(
 app.command("tokenizer")(tokenizer)
 app.command("average")(average)
 app.command("watch")(watch)
+app.command("ladder")(ladder)
 study.command("alarms")(alarms)
 app.add_typer(study, name="study")
 

@@ -211,8 +211,8 @@ class EvalConfig:
     """Of the snapshots."""
     where: Literal["disk", "memory"] = "disk"
     """Where snapshots are; those in memory do not survive the process."""
-    raw: bool = False
-    """Score the weights as they are, too, beside their mean."""
+    raw: int = Field(default=0, ge=0)
+    """Score the weights as they are, too, beside their mean, at every n-th evaluation; 0 for never."""
     budget: float = Field(default=0.02, ge=0, lt=1)
     """Share of training time that evaluation may take; 0 for no limit."""
     rate: float = Field(default=0.05, ge=0, lt=1)

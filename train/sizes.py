@@ -13,6 +13,8 @@ from train.model import ModelConfig
 # width grow together. A head is 32 wide where a model is small, 64 from a width of 192 on, 128 in the
 # largest.
 PRESETS = {
+    "0.01m": (1, 32, 1),
+    "0.03m": (2, 32, 1),
     "0.1m": (2, 64, 2),
     "0.3m": (3, 96, 3),
     "0.8m": (4, 128, 4),

@@ -39,7 +39,7 @@ OTHER: dict[str, Any] = {
     "eval.suites": ["early.yaml", "mid.yaml"], "eval.tasks": ["skill_*"], "eval.metric": "acc",
     "eval.items": 40, "eval.folders": ["benchmarks"], "eval.every": 7, "eval.average": 8,
     "eval.spacing": "2e6 tokens", "eval.least": 5, "eval.weights": "ema", "eval.where": "memory",
-    "eval.raw": True, "eval.budget": 0.05, "eval.rate": 0.01, "eval.process": True,
+    "eval.raw": 3, "eval.budget": 0.05, "eval.rate": 0.01, "eval.process": True,
 }  # fmt: skip
 
 
@@ -218,7 +218,7 @@ WRONG: dict[str, list[Any]] = {
     "track.tensorboard": ["perhaps"], "track.wandb": ["mlflow"], "track.project": [3],
     "eval.suites": ["early.yaml"], "eval.tasks": [3], "eval.metric": [3], "eval.items": [0],
     "eval.folders": [3], "eval.every": [-1], "eval.average": [0], "eval.spacing": [[1]], "eval.least": [0],
-    "eval.weights": ["median"], "eval.where": ["tape"], "eval.raw": ["perhaps"], "eval.budget": [1.0, -0.1],
+    "eval.weights": ["median"], "eval.where": ["tape"], "eval.raw": [-1], "eval.budget": [1.0, -0.1],
     "eval.rate": [1.0], "eval.process": ["perhaps"],
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def planted(
         raise UsageError("drop: a domain is named twice; give each once, or another folder for the second")
     steps = config.length
     told = EvalConfig(
-        tasks=tuple(tasks), items=items, folders=tuple(map(str, folders)), raw=True, budget=0.0,
+        tasks=tuple(tasks), items=items, folders=tuple(map(str, folders)), raw=1, budget=0.0,
         every=max(1, steps // looks),
         least=1,  # short windows in a short run: more of them share no snapshot
     )  # fmt: skip

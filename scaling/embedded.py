@@ -1,0 +1,61 @@
+"""The scores that come with the package: a ladder of small models, trained and evaluated by this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from scaling.errors import StagewiseError, UsageError
+from scaling.scores import ScoreTable
+
+LADDER = "ladder"  # stands for it where a command takes a table of scores
+AVERAGED, RAW = "stagewise (mean of 4)", "stagewise"
+
+Kind = Literal["averaged", "raw", "all"]
+
+
+def ladder_path() -> Path:
+    """Where the scores are; a card beside them says how they were made."""
+    return Path(__file__).resolve().parent.parent / "data" / "scores" / "ladder.parquet"
+
+
+def ladder(kind: Kind = "averaged") -> ScoreTable:
+    """The scores of the ladder.
+
+    A family is a recipe (a data mixture); a model is a run, with its checkpoints by step.
+
+    Args:
+        kind: "averaged" for scores of the mean of the last four snapshots, "raw" for those of the weights as
+            they were, at some of the checkpoints; "all" for both, told apart by `source`.
+
+    Raises:
+        StagewiseError: the package was installed without them. UsageError: another kind.
+
+    Example:
+        >>> from scaling.embedded import ladder
+        >>> ladder().frame["source"].unique().tolist()                        # doctest: +SKIP
+        ['stagewise (mean of 4)']
+    """
+    if kind not in ("averaged", "raw", "all"):
+        raise UsageError(f"ladder: kind is {kind!r}, valid are averaged, raw, all")
+    path = ladder_path()
+    if not path.is_file():
+        raise StagewiseError(f"{path}: the scores of the ladder are not there; install the package anew")
+    table = ScoreTable.read(path)
+    if kind == "all":
+        return table
+    return ScoreTable(
+        table.frame[table.frame["source"] == (AVERAGED if kind == "averaged" else RAW)].reset_index(drop=True)
+    )
+
+
+def named(text: str) -> ScoreTable | None:
+    """The table that `ladder`, `ladder:raw` or `ladder:all` stands for; None for any other text.
+
+    Raises:
+        UsageError: ladder: with another kind.
+    """
+    name, _, kind = text.partition(":")
+    if name != LADDER:
+        return None
+    return ladder(kind or "averaged")  # pyright: ignore[reportArgumentType]
