@@ -18,6 +18,7 @@ from pathlib import Path
 from data.arithmetic import arithmetic
 from data.documents import Document
 from data.errors import DataError
+from data.practice import practice
 
 _TESTS = {"test", "tests", "idle_test"}
 _PACKAGES = {"site-packages", "dist-packages"}
@@ -25,6 +26,8 @@ _TOPICS = ("pydoc_data", "topics.py")  # prose in the clothes of code
 _LARGEST = 400_000  # bytes of a source file; what is larger is mostly a table that a program wrote
 _SHORTEST = 40  # characters of a docstring worth reading
 _SUMS = 1_500  # documents of arithmetic, some 2 MB
+_EXERCISES = 16_000  # documents of practised skills, some 8 MB
+_PRACTICE_SEED = -1
 
 
 def embedded(part: str | None = None, seed: int = 0) -> dict[str, Callable[[], Iterator[Document]]]:
@@ -34,8 +37,11 @@ def embedded(part: str | None = None, seed: int = 0) -> dict[str, Callable[[], I
     no sentence stands in two domains; its tests and the installed packages are left out. Beside docstrings,
     `prose` has the topics of Python's help and its licence.
 
+    A fourth, `skills`, is read only where it is named: exercises in the skills that are evaluated, in other
+    words (`data.practice`).
+
     Args:
-        part: one of the domains; all where None. seed: of the arithmetic.
+        part: one of the domains; the first three where None. seed: of the arithmetic.
 
     Returns:
         Domain -> what reads it from the start.
@@ -50,6 +56,7 @@ def embedded(part: str | None = None, seed: int = 0) -> dict[str, Callable[[], I
     parts = {"code": _code, "prose": _prose, "maths": lambda: _maths(seed)}
     if part is None:
         return parts
+    parts["skills"] = _skills
     if part not in parts:
         raise DataError(
             f"embedded:{part}: no such text; valid is embedded (all of it), "
@@ -104,14 +111,26 @@ def _python_files(root: Path) -> Iterator[Path]:
     found = []
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).parts
-        folders = set(parts[:-1])
-        hidden = any(name.startswith(".") for name in parts)
-        if hidden or folders & (_TESTS | _PACKAGES) or parts == _TOPICS or not path.is_file():
-            continue
-        if 0 < path.stat().st_size <= _LARGEST:
+        if not _PACKAGES & set(parts[:-1]) and is_text_of_interest(parts, path):
             found.append((parts, path))
     for _, path in sorted(found):
         yield path
+
+
+def is_text_of_interest(parts: tuple[str, ...], path: Path) -> bool:
+    """Whether a source is read: no test, nothing hidden, neither empty nor a table that a program wrote.
+
+    Args:
+        parts: of its path within the library or the package. path: of the file.
+    """
+    if any(name.startswith(".") for name in parts) or set(parts[:-1]) & _TESTS or parts == _TOPICS:
+        return False
+    return path.is_file() and 0 < path.stat().st_size <= _LARGEST
+
+
+def _skills() -> Iterator[Document]:
+    for index in range(_EXERCISES):
+        yield Document(practice(_PRACTICE_SEED, index), "skills", f"embedded:skills/{index}")
 
 
 def _tells(name: str) -> bool:

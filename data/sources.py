@@ -14,6 +14,7 @@ from data.documents import Document, check_domain
 from data.embedded import embedded, installed, python_text
 from data.errors import DataError
 from data.lines import PACKED, decoded, lines, pieces, suffix
+from data.packages import packages
 
 _ROWS = (".jsonl", ".ndjson", ".json")
 
@@ -32,6 +33,7 @@ class Source:
             `hf:NAME` or `hf:NAME:CONFIG`: a data set of the `datasets` library (also a folder it can load),
             streamed;
             `embedded` or `embedded:PART`: see `data.embedded`;
+            `installed:NAME,NAME`: the Python sources of these distributions, see `data.packages`;
             `python`: the Python sources of the standard library and of the installed packages. The prose of
             `embedded` is in its docstrings: don't hold that out beside it.
         domain: of all its documents; where None, a row says it (`domain_field`), `embedded` has its own, and
@@ -96,6 +98,8 @@ def read(source: Source, dropped: Told | None = None) -> Iterator[Document]:
     if kind == "embedded":
         parts = embedded(rest or None).values()
         return _capped(source, [_renamed(part(), source.domain) for part in parts])
+    if kind == "installed" and rest:
+        return _capped(source, [packages([one.strip() for one in rest.split(",")], source.domain or "code")])
     if source.path == "python":
         return _capped(source, [_python(source)])
     return _capped(source, [_files(source, _paths(source), bad)])
