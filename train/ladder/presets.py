@@ -87,7 +87,7 @@ PRESETS = {
             Rung("0.1m", (5e5,), even=2, others=2, mtp=2),
             Rung("0.3m", (1e6,), even=3),
             Rung("0.8m", (2e6,), even=2),
-            Rung("1.5m", (4e6,), even=1),
+            Rung("1.5m", (5e6,), even=1),
         ),
     ),
     "gpu": Ladder(
