@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,19 @@ class Summary:
         there = ", ".join(estimate.metric for estimate in self.estimates)
         raise UsageError(f"metric {metric!r}: not in this summary of {self.task}; it holds {there}")
 
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of `to_frame` as dicts."""
+        return [
+            {
+                "task": self.task, "metric": one.metric, "shots": self.shots, "score": one.score,
+                "stderr": one.stderr, "n_items": one.n_items,
+            }
+            for one in self.estimates
+        ]  # fmt: skip
+
     def to_frame(self) -> pd.DataFrame:
         """One row per metric, with the columns of a score table."""
-        of = {"task": self.task, "shots": self.shots}
-        frame = pd.DataFrame([of | asdict(estimate) for estimate in self.estimates])
+        frame = pd.DataFrame(self.records())
         return frame[["task", "metric", "shots", "score", "stderr", "n_items"]].astype({"shots": "Int64"})
 
     def _repr_html_(self) -> str:

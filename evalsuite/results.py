@@ -209,8 +209,12 @@ class Results:
         """Write the manifest first of all, so that a run killed at any time is taken up again."""
         return self._with()
 
-    def add(self, done: Done, likelihoods: Likelihoods | None) -> Results:
-        """Write the likelihoods of a task, then the manifest that names them."""
+    def add(self, done: Done, likelihoods: Likelihoods | None, *, name: bool = True) -> Results:
+        """Write the likelihoods of a task, then the manifest that names them.
+
+        Args:
+            name: write the manifest now; else the next one that is written names them.
+        """
         if likelihoods is not None and done.file is not None:
             if self.writes:
                 with replacing(self.folder / done.file) as part:
@@ -219,7 +223,7 @@ class Results:
         # A table holds a task once at each number of examples, by whatever metric it was asked for.
         where = (done.task, done.examples)
         kept = tuple(one for one in self.manifest.tasks if (one.task, one.examples) != where)
-        return self._with(tasks=(*kept, done))
+        return self._with(name, tasks=(*kept, done))
 
     def end(self, wanted: tuple[Wanted, ...], missing: tuple[Missing, ...]) -> Results:
         """Write the manifest in the order asked, and the score rows."""
@@ -268,17 +272,22 @@ class Results:
 
     def table(self) -> ScoreTable:
         """A score table of every metric of every task."""
-        frame = pd.concat(map(self.scores, self.manifest.tasks), ignore_index=True)
+        rows = [row for done in self.manifest.tasks for row in self._rows(done)]
+        frame = pd.DataFrame(rows).astype({"shots": "Int64"})
         identity = self.manifest.identity.model_dump()
         identity["family"] = identity["family"] or identity["model"]
         return ScoreTable.from_frame(frame.assign(**identity), where=str(self.folder))
 
     def scores(self, done: Done) -> pd.DataFrame:
         """One row per metric of a task: task, metric, shots, score, stderr, n_items."""
-        if not done.rows:
-            return summarise(self.likelihoods(done)).to_frame()
-        frame = pd.DataFrame([row.model_dump() for row in done.rows])
-        return frame.assign(task=done.task, shots=done.examples)
+        return pd.DataFrame(self._rows(done)).astype({"shots": "Int64"})
+
+    def _rows(self, done: Done) -> list[dict]:
+        """`scores` as records."""
+        if done.rows:
+            of = {"task": done.task, "shots": done.examples}
+            return [of | row.model_dump() for row in done.rows]
+        return summarise(self.likelihoods(done)).records()
 
     def to_frame(self) -> pd.DataFrame:
         """The rows of the score table."""
@@ -287,9 +296,9 @@ class Results:
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False)
 
-    def _with(self, **changes) -> Results:
+    def _with(self, write: bool = True, **changes) -> Results:
         made = replace(self, manifest=self.manifest.model_copy(update=changes))
-        if not self.writes:
+        if not (self.writes and write):
             return made
         with replacing(self.folder / MANIFEST) as part:
             text = json.dumps(made.manifest.model_dump(mode="json"), ensure_ascii=False, indent=1)

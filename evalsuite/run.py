@@ -36,6 +36,7 @@ from scaling.errors import StagewiseError, UsageError
 
 Progress = Callable[[int, int, str], None]
 GOLD = ("bpb", "bpb_bytes", "gold_ce_loss")  # metrics of the right answer alone
+_NAMING = 0.05  # share of the time that naming what is done may take
 
 
 def wanted_of(suite: Suite, *, held_out: bool = False) -> tuple[Wanted, ...]:
@@ -110,7 +111,7 @@ def run(
             # Tasks that are done take part: a run that was cut off goes on in the same mode.
             scorer.check([job.asked for job in jobs if job.asked is not None])
     by_harness = _harness(scorer, include)
-    total, before = sum(job.size for job in jobs), 0
+    total, before, due = sum(job.size for job in jobs), 0, 0.0
     for job in (one for one in jobs if not one.there):
 
         def step(done: int, of: int, start=before, job=job) -> None:
@@ -129,13 +130,19 @@ def run(
             missing.append(_missing(job.wanted, error))
         seconds = round((time.perf_counter() - started) / max(len(made), 1), 3)
 
-        def written(results=results, made=made, seconds=seconds) -> Results:
+        started = time.monotonic()
+        name = started >= due
+
+        def written(results=results, made=made, seconds=seconds, name=name) -> Results:
             for done, likelihoods in made:
-                results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods)
+                results = results.add(done.model_copy(update={"seconds": seconds}), likelihoods, name=name)
             return results
 
         results = _together(scorer, results.folder, written)
         before += job.size
+        # The manifest grows with the tasks: after each, it would cost more than scoring small models.
+        if name:
+            due = time.monotonic() + (time.monotonic() - started) / _NAMING
     return _together(scorer, results.folder, lambda: results.end(tuple(wanted), tuple(missing)))
 
 
