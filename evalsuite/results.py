@@ -19,7 +19,7 @@ from evalsuite.measures import summarise
 from evalsuite.settings import Entry
 from evalsuite.suite import Named
 from scaling.errors import StagewiseError
-from scaling.files import replacing
+from scaling.files import replacing, synced
 from scaling.scores import ScoreTable
 
 _LONG = 150  # characters of a task's name in a file's
@@ -217,7 +217,8 @@ class Results:
         """
         if likelihoods is not None and done.file is not None:
             if self.writes:
-                with replacing(self.folder / done.file) as part:
+                # A resumed run looks whether they are whole; `end` waits for the disk, for all at once.
+                with replacing(self.folder / done.file, sync=False) as part:
                     likelihoods.to_frame().to_parquet(part, index=False, compression="zstd")
             self._read[done.file] = likelihoods
         # A table holds a task once at each number of examples, by whatever metric it was asked for.
@@ -231,6 +232,10 @@ class Results:
         lost = {one.key for one in missing}  # an older result is of other items
         kept = [one for one in self.manifest.tasks if one.key not in lost]
         tasks = sorted(kept, key=lambda one: order.get(one.key, len(order)))
+        if self.writes:
+            for one in tasks:
+                if one.file is not None and (self.folder / one.file).is_file():
+                    synced(self.folder / one.file)
         ended = self._with(tasks=tuple(tasks), missing=missing)
         if not self.writes:
             return ended

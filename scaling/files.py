@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` when the body succeeds.
 
     A reader of `path` sees the old file or the new one, never half of either; when the body raises,
@@ -18,6 +18,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the file to write. Missing parent folders are made.
+        sync: wait until it is on the disk; without it, `synced` has to follow before the file is relied on.
 
     Yields:
         The path to write to, with the same suffix as `path`.
@@ -33,8 +34,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        with open(part, "rb") as handle:
-            os.fsync(handle.fileno())
+        if sync:
+            synced(part)
         # mkstemp makes private files; a result is as readable as any file the user writes.
         mask = os.umask(0)
         os.umask(mask)
@@ -42,3 +43,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def synced(path: str | os.PathLike[str]) -> None:
+    """Wait until a file is on the disk. After the first of many, the others cost little.
+
+    Example:
+        >>> synced("out.txt")                       # doctest: +SKIP
+    """
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())

@@ -81,13 +81,14 @@ PRESETS = {
     ),
     "cpu": Ladder(
         "cpu",
-        (
-            Rung("0.01m", (1e5, 4e5), even=6, others=1, rows=4),
+        raw=5,
+        rungs=(
+            Rung("0.01m", (5e4, 4e5), even=7, others=1, rows=2),
             Rung("0.03m", (2e5, 8e5), even=2, others=2, rows=4),
             Rung("0.1m", (5e5,), even=2, others=2, mtp=2),
             Rung("0.3m", (1e6,), even=3),
-            Rung("0.8m", (2e6,), even=2),
-            Rung("1.5m", (5e6,), even=1),
+            Rung("0.8m", (1.5e6,), even=1),
+            Rung("1.5m", (2.5e6,), even=1),
         ),
     ),
     "gpu": Ladder(

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from evalsuite.evaluations import Evaluations
+from evalsuite.results import SCORES
 from evalsuite.run_log import read
 from scaling.errors import StagewiseError
 from scaling.scores import ScoreTable
@@ -43,7 +46,8 @@ def scores_of(folder: Path, cell: Cell, config: RunConfig) -> tuple[ScoreTable, 
             f"{folder}: {len(found.all)} of {wanted} evaluations of means and {len(found.raw)} of {raw} of "
             f"raw weights are there, {len(found.failures)} failures{why}; delete the folder to run it again"
         )
-    frame = found.table().frame.assign(family=cell.family)
+    written = [ScoreTable.read(one.path / SCORES).frame for one in (*found.all, *found.raw)]
+    frame = pd.concat(written, ignore_index=True).assign(family=cell.family)
     frame = frame.assign(score=frame["score"].round(DIGITS), stderr=frame["stderr"].round(DIGITS))
     table = ScoreTable.from_frame(frame, where=str(folder))
     lines = read(folder / LOG)
