@@ -53,21 +53,20 @@ class Ladder:
     def cells(self, domains: Sequence[str]) -> tuple[Cell, ...]:
         """The runs, in the order they are trained.
 
-        The smallest size comes first, so that there is soon something to look at; then from the largest down,
-        so that workers end together.
+        First seed 0 of everything, from the largest size down, so that workers end together; then the next
+        seeds: a ladder that is cut off is a whole one with fewer repeats.
         """
         names = [EVEN, *sorted(domains), *(f"{WITHOUT}{one}" for one in self.without if one in domains)]
-        first, *rest = self.rungs
         found = []
-        for rung in (first, *reversed(rest)):
+        for rung in reversed(self.rungs):
             for tokens in rung.tokens:
+                first = tokens == rung.tokens[0]
                 for name in names:
-                    seeds = rung.even if name == EVEN else rung.others if tokens == rung.tokens[0] else 0
+                    seeds = rung.even if name == EVEN else rung.others if first else 0
                     found += [Cell(rung.size, name, seed, tokens, rung.rows) for seed in range(seeds)]
-            found += [
-                Cell(rung.size, EVEN, seed, rung.tokens[0], rung.rows, mtp=1) for seed in range(rung.mtp)
-            ]
-        return tuple(found)
+                seeds = rung.mtp if first else 0
+                found += [Cell(rung.size, EVEN, seed, tokens, rung.rows, mtp=1) for seed in range(seeds)]
+        return tuple(sorted(found, key=lambda cell: cell.seed))
 
 
 # Tokens are a few for each weight: little, and what two cores can do. `cpu` spans three decades of compute
