@@ -14,6 +14,7 @@ from tests.study import (
     latent,
     mtp,
     optimum,
+    own,
     selection,
     small_models,
     trend,
@@ -37,6 +38,11 @@ STUDIES = {
     "items-windows": items.run_windows,
     "mtp": mtp.run,
     "false-alarms": false_alarms.run,
+    "own-classes": own.run_classes,
+    "own-onset": own.run_onset,
+    "own-decisions": own.run_decisions,
+    "own-noise": own.run_noise,
+    "own-mtp": own.run_mtp,
 }
 
 if __name__ == "__main__":
