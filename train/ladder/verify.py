@@ -71,6 +71,15 @@ def verify(place: Place, run: str, kept: ScoreTable) -> Verified:
     with tempfile.TemporaryDirectory(prefix="stagewise-", dir=place.folder) as home:
         place.run(cell, Path(home))
         after = ScoreTable.read(Path(home) / SCORES / f"{run}.parquet").frame
+    return compared(run, before, after)
+
+
+def compared(run: str, before: pd.DataFrame, after: pd.DataFrame) -> Verified:
+    """The scores of a run held against those of the same run done again.
+
+    Raises:
+        StagewiseError: scores that only one of the two has.
+    """
     both = before.merge(after, on=list(KEY), how="outer", suffixes=("", "_again"), indicator=True)
     if lost := int((both["_merge"] != "both").sum()):
         one = both[both["_merge"] != "both"].iloc[0]

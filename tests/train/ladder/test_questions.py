@@ -1,4 +1,4 @@
-"""Items chosen for a ladder. Oracle: the binomial standard error, counted tokens, the order of `Task.take`."""
+"""Items chosen for a ladder. Oracle: the binomial standard error, counted tokens, `Task.take`."""
 
 from __future__ import annotations
 
@@ -65,5 +65,7 @@ def test_examples_that_would_fill_the_context_are_left_out(tasks, tmp_path):
 
 
 def test_a_task_of_which_nothing_can_be_read_is_not_asked(tasks, tmp_path):
-    found = choose(Registry.open([tasks]), ["mine", "skill_copy"], byte_tokenizer(), 4, 0.1, tmp_path / "asked")
+    found = choose(
+        Registry.open([tasks]), ["mine", "skill_copy"], byte_tokenizer(), 4, 0.1, tmp_path / "asked"
+    )
     assert "mine" not in [one.task for one in found.tasks]
