@@ -47,7 +47,7 @@ def practice(seed: int, index: int) -> str:
         seed: of the stream, below 0. index: of the document, from 0.
 
     Returns:
-        Some 300 to 1,000 bytes of ASCII.
+        ASCII, mostly 200 to 1,000 bytes.
 
     Raises:
         DataError: a seed from 0 on.

@@ -9,6 +9,7 @@ import inspect
 import subprocess
 import sys
 import sysconfig
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,26 @@ def test_seeds_give_other_sums(parts):
     assert other.text != parts["maths"][0].text
 
 
+def test_skills_are_read_only_where_they_are_named():
+    assert list(embedded()) == ["code", "prose", "maths"]
+    (skills,) = embedded("skills").values()
+    first = list(islice(skills(), 20))
+    assert [(one.domain, one.origin) for one in first[:2]] == [
+        ("skills", "embedded:skills/0"), ("skills", "embedded:skills/1"),
+    ]  # fmt: skip
+    assert first == list(islice(skills(), 20))
+
+
+def test_there_is_enough_of_skills():
+    documents = list(embedded("skills")["skills"]())
+    assert sum(one.size for one in documents) >= 6_000_000
+    assert len({one.digest for one in documents}) == len(documents)
+
+
 def test_an_unknown_part():
-    with pytest.raises(DataError, match=r"embedded:sums: no such text; valid is .* embedded:maths"):
+    with pytest.raises(
+        DataError, match=r"embedded:sums: no such text; valid is .* embedded:maths, embedded:skills"
+    ):
         embedded("sums")
 
 

@@ -288,6 +288,12 @@ def test_embedded_is_three_domains():
     assert one.domain == "sums"
 
 
+def test_skills_are_a_source_of_their_own():
+    (one,) = read(Source("embedded:skills", most=1))
+    assert (one.domain, one.origin) == ("skills", "embedded:skills/0")
+    assert next(read(Source("embedded:skills", domain="drill"))).domain == "drill"
+
+
 def test_python_reads_what_is_installed(tmp_path: Path, monkeypatch):
     for name in ("lib/a.py", "packages/b.py"):
         write(tmp_path / name, f"# {name}\n".encode())

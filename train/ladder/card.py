@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from evalsuite.skills import skill_names
+from evalsuite.tasks import TaskFolder
 from scaling.embedded import AVERAGED, RAW
 from scaling.files import replacing
 from train.ladder.climb import SCORES, Place
@@ -51,6 +53,7 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
     costs = pd.DataFrame([json.loads(path.read_text(encoding="utf-8")) for path in kept])
     asked = place.questions.to_frame()
     stderr = frame[frame["source"] == AVERAGED].groupby("metric")["stderr"].median()
+    met, skill_items = _met(place)
     versions = [f"{name} {found}" for name in _VERSIONS if (found := _version(name))]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
     environment.filters["thousands"] = lambda value: f"{int(value):,}"
@@ -68,11 +71,20 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
         two=items_for(ladder.stderr, 2), four=items_for(ladder.stderr, 4),
         stderr=[(name, f"{stderr[name]:.3f}") for name in _SHOWN if name in stderr],
         partly=int((asked["items"] < asked["there"]).sum()), long=list(asked.loc[asked["long"] > 0, "task"]),
-        flops=costs["flops"].sum(), largest=frame["params"].max(),
+        met=met, skill_items=skill_items, flops=costs["flops"].sum(), largest=frame["params"].max(),
         hours=[f"{costs[name].sum() / 3600:.2f}" for name in ("training_seconds", "evaluation_seconds")],
         commits=sorted({f"`{one}`" for one in costs["commit"] if one}) or ["unknown"],
         versions=[f"Python {platform.python_version()}", *versions],
     )  # fmt: skip
+
+
+def _met(place: Place) -> tuple[int, int]:
+    """Questions about generated skills that stand in the text of practised ones, and all that are asked."""
+    tokens = place.prepared.tokens("train").get("skills")
+    text = "" if tokens is None else place.prepared.tokenizer.decode(tokens.read(0, len(tokens)).tolist())
+    folder = TaskFolder.open(place.questions.folder)
+    items = [item for name in folder.files if name in skill_names() for item in folder.task(name).items]
+    return sum(item.context.strip() in text for item in items), len(items)
 
 
 def _sizes(frame: pd.DataFrame) -> pd.DataFrame:

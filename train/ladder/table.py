@@ -18,7 +18,8 @@ from train.evaluation import EVALS
 from train.ladder.cells import Cell
 from train.loop import LOG
 
-DIGITS = 5  # of a score after the point: far finer than its standard error, and it packs well
+DIGITS = 5  # of the scores of a run, after the point
+PUBLISHED = 4  # of those of a ladder: still far finer than their standard errors, and they pack well
 
 
 def scores_of(folder: Path, cell: Cell, config: RunConfig) -> tuple[ScoreTable, dict[str, Any]]:
@@ -48,8 +49,7 @@ def scores_of(folder: Path, cell: Cell, config: RunConfig) -> tuple[ScoreTable, 
         )
     written = [ScoreTable.read(one.path / SCORES).frame for one in (*found.all, *found.raw)]
     frame = pd.concat(written, ignore_index=True).assign(family=cell.family)
-    frame = frame.assign(score=frame["score"].round(DIGITS), stderr=frame["stderr"].round(DIGITS))
-    table = ScoreTable.from_frame(frame, where=str(folder))
+    table = ScoreTable.from_frame(rounded(frame, DIGITS), where=str(folder))
     lines = read(folder / LOG)
     held_out = [one for one in lines if one["kind"] == "validation"]
     told = {
@@ -74,4 +74,10 @@ def joined(folder: Path, names: Iterable[str]) -> ScoreTable:
     paths = [folder / f"{name}.parquet" for name in names if (folder / f"{name}.json").is_file()]
     if not paths:
         raise StagewiseError(f"{folder}: no run is done yet")
-    return ScoreTable.concat([ScoreTable.read(path) for path in paths])
+    frame = pd.concat([ScoreTable.read(path).frame for path in paths], ignore_index=True)
+    return ScoreTable.from_frame(rounded(frame, PUBLISHED), where=str(folder))
+
+
+def rounded(frame: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """Scores and their standard errors to so many digits after the point."""
+    return frame.assign(score=frame["score"].round(digits), stderr=frame["stderr"].round(digits))

@@ -11,6 +11,7 @@ import pandas as pd
 from scaling.errors import StagewiseError
 from scaling.scores import KEY, ScoreTable
 from train.ladder.climb import SCORES, Place
+from train.ladder.table import PUBLISHED, rounded
 
 # Of the mean over tasks of the absolute difference, by metric, on another machine: its sums are added up in
 # another order, and training carries the difference on. See the card of the scores for what it follows from.
@@ -80,6 +81,7 @@ def compared(run: str, before: pd.DataFrame, after: pd.DataFrame) -> Verified:
     Raises:
         StagewiseError: scores that only one of the two has.
     """
+    after = rounded(after, PUBLISHED)
     both = before.merge(after, on=list(KEY), how="outer", suffixes=("", "_again"), indicator=True)
     if lost := int((both["_merge"] != "both").sum()):
         one = both[both["_merge"] != "both"].iloc[0]

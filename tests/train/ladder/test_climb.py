@@ -57,6 +57,7 @@ def test_the_card(done):
     card = (done / "ladder.md").read_text(encoding="utf-8")
     table = ScoreTable.read(done / "ladder.parquet")
     assert table.digest in card and f"{len(table):,} scores of 8 runs" in card
+    assert "0 stand in the text word for word" in card
     assert "| 0.01m |" in card and "even (2)" in card and "Known limits" in card
 
 
