@@ -16,8 +16,8 @@ from train.overlap import Overlap
 
 Lines = tuple[str, ...]
 N = 600  # documents of some 500 bytes
-# Practised in the form in which it is asked. The text that the committed scores were trained on holds it, so it
-# stays until they are measured anew; their card says that none of the questions asked stands in that text.
+# Practised in the form in which it is asked. The committed scores were trained on that text, so it stays
+# until they are measured anew; their card says that none of the questions asked stands in it.
 KNOWN = {"skill_code_length"}
 
 
