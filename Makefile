@@ -15,11 +15,13 @@ VENV := .venv
 PIP := -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench study lint clean
+.PHONY: help demo test suites suites-check notebooks bench study lint clean
 
 help:
 	@echo "make demo   scores -> curves -> classes -> suite on real results (base install, no torch)"
 	@echo "make test   import contract, ruff, all tests"
+	@echo "make suites regenerate the committed suites; make suites-check: do they follow from their scores?"
+	@echo "make notebooks  run notebooks/*.py and write the .ipynb beside each, with its outputs"
 	@echo "make bench  timings, as ratios measured in one run"
 	@echo "make study  calibration figures from seeded simulations"
 	@echo "make lint   ruff, pyright, import contract"
@@ -34,6 +36,26 @@ test: $(VENV)/.installed
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(VENV)/bin/python -m ruff check .
 	@$(VENV)/bin/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+
+# public.yaml is built beside sources/, so that its first lines name no place on a machine: that folder holds the
+# archives, or what `scaling fetch` put there.
+suites suites-check: $(VENV)/.installed
+	@for stage in early mid late; do \
+	  $(VENV)/bin/evalsuite build --scores ladder --settings ladder --stage $$stage $(LADDER_METRICS) \
+	    -o evalsuite/suites/$$stage.yaml $(CHECK) || exit; \
+	done
+	@if [ -d "$(STAGEWISE_SHARED)/sources" ]; then cd "$(STAGEWISE_SHARED)" && \
+	  "$(CURDIR)/$(VENV)/bin/evalsuite" build --scores sources --stage 1e18..1e22 $(PUBLIC_METRICS) --budget 20% \
+	    -o "$(CURDIR)/evalsuite/suites/public.yaml" $(CHECK); \
+	else echo "public.yaml: left as it is, no $(STAGEWISE_SHARED)/sources"; fi
+
+suites-check: CHECK := --check
+LADDER_METRICS := --metric acc --metric bpb
+PUBLIC_METRICS := --metric acc --metric acc_norm --metric bpb
+
+# NOTEBOOKS="1 4" runs only these.
+notebooks: $(VENV)/.installed
+	@$(VENV)/bin/python -m tests.notebooks $(NOTEBOOKS)
 
 bench: $(VENV)/.installed
 	@$(VENV)/bin/python -m tests.bench

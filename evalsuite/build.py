@@ -159,6 +159,7 @@ def build(
         "level": settings.level, "min_cluster": settings.min_cluster, "objective": aim,
         "points": settings.points, "replicates": replicates, "se": se, "seed": seed,
         "threshold": settings.threshold, "whole": whole,
+        **({} if settings.note is None else {"note": settings.note}),
     }  # fmt: skip
     suite = Suite(
         format=1,

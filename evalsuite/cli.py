@@ -18,6 +18,7 @@ from evalsuite.cli_run import run, tasks
 from evalsuite.display import print_json, print_table, say, show
 from scaling.console import leaving
 from scaling.errors import OutOfDate, UsageError
+from scaling.options import Metric, Source, Task
 from scaling.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -56,15 +57,18 @@ def _root() -> None:
 
 @app.command("build")
 def build_command(
-    scores: Annotated[
-        list[str],
-        typer.Option(
-            "--scores", help="Results: parquet, CSV, or any file or folder a reader knows. Repeatable."
-        ),
-    ],
     stage: Annotated[
         str, typer.Option(help="LO..HI in FLOPs, or a name: early, mid, late, or one of --settings.")
     ],
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scores",
+            help="Results: parquet, CSV, or any file or folder a reader knows. Repeatable. ladder, also "
+            "where absent, stands for the scores that come with the package (ladder:averaged, :raw, :all), "
+            "./ladder for a file of that name.",
+        ),
+    ] = None,
     early_by: Annotated[
         float | None,
         typer.Option(
@@ -78,7 +82,11 @@ def build_command(
         bool, typer.Option("--check", help="Write no suite; exit 3 when the file differs.")
     ] = False,
     settings: Annotated[
-        Path | None, typer.Option(help="YAML: thresholds, named stages, overrides with reasons.")
+        str | None,
+        typer.Option(
+            help="YAML: thresholds, named stages, overrides with reasons, a note. ladder, also where absent "
+            "and all scores are the ladder's, stands for the settings that come with those."
+        ),
     ] = None,
     audit: Annotated[
         Path | None, typer.Option(help="CSV of every candidate: kept or dropped, and why.")
@@ -114,9 +122,9 @@ def build_command(
     jobs: Annotated[int | None, typer.Option(help="Workers for that; -1 for all cores.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     replicates: Annotated[int, typer.Option(min=20, help="Bootstrap draws per curve.")] = 200,
-    source: Annotated[
-        list[str] | None, typer.Option(help="Use this source's scores only. Repeatable.")
-    ] = None,
+    metric: Metric = None,
+    task: Task = None,
+    source: Source = None,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Leave out bad rows, and count them.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -125,20 +133,28 @@ def build_command(
     Example: [bold]evalsuite build --scores scores.parquet --stage 1e19..1e21 -o suites/mid.yaml[/bold]
 
     Within a budget: [bold]evalsuite build --scores scores.parquet --stage mid --budget 20% -o mid.yaml[/bold]
+
+    From the scores that come with the package: [bold]evalsuite build --stage early -o early.yaml[/bold]
     """
     from evalsuite.build import build
-    from evalsuite.command import command_of
+    from evalsuite.command import command_of, relative
     from evalsuite.economy import Budget
-    from evalsuite.settings import Settings, find_stage
+    from evalsuite.settings import PACKAGED, Settings, find_settings, find_stage
+    from scaling.cli_files import load
 
     if check and output is None:
         raise UsageError("--check: say which file to check with -o FILE")
-    chosen = Settings.read(settings) if settings else Settings()
+    if not scores:
+        scores = list(PACKAGED)
+        say("--scores: none given; taking ladder, the scores of small models that come with the package")
+    if settings is None and all(one.partition(":")[0] in PACKAGED for one in scores):
+        settings = PACKAGED[0]
+        say("--settings: none given; taking ladder, with stages for those scores")
+    chosen = find_settings(settings) if settings else Settings()
     find_stage(stage, chosen)  # what is no stage or no budget stops before minutes of reading
     limit = None if budget is None else Budget.parse(budget)
     text = _suite_text(output) if check and output else None
-    with progress_bar("reading") as step:
-        table = _read(scores, source, drop_bad, lambda done, total, _: step(done, total))
+    table = load(scores, drop_bad, metric=metric, task=task, source=source)
     measured, asked = _at_hand(items_at, item_scores, table)
     counts = None
     if only_runnable:
@@ -154,7 +170,8 @@ def build_command(
             seed=seed, replicates=replicates, jobs=jobs, progress=step,
         )  # fmt: skip
     command = command_of(
-        scores, stage=stage, early_by=early_by, settings=settings, source=source, seed=seed or None,
+        scores, stage=stage, early_by=early_by, settings=settings and relative(settings), metric=metric,
+        task=task, source=source, seed=seed or None,
         replicates=None if replicates == 200 else replicates, held_out=held_out, drop_bad=drop_bad,
         budget=budget, objective=aim, whole=whole, items=items_at, runnable=only_runnable,
         item_scores=item_scores, se=se, leave_families_out=leave_out,
@@ -239,21 +256,6 @@ def _suite_text(path: Path) -> str:
     from evalsuite.documents import read_text
 
     return read_text(path, "suite")
-
-
-def _read(scores: list[str], sources: list[str] | None, drop_bad: bool, progress) -> ScoreTable:
-    from scaling.readers import read_scores
-
-    table = read_scores(scores, drop_bad=drop_bad, progress=progress)
-    if not sources:
-        return table
-    names = table.frame["source"]
-    missing = sorted(set(sources) - set(names))
-    if missing:
-        raise UsageError(
-            f"--source {missing[0]!r}: not in these scores; valid are {', '.join(sorted(set(names)))}"
-        )
-    return table.where(names.isin(sources), "another source (--source)")
 
 
 def _at_hand(folder: Path | None, paths: list[Path] | None, table: ScoreTable):

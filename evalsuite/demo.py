@@ -1,76 +1,61 @@
-"""`make demo`: scores -> curves -> classes -> suite, on real results, with the base install."""
+"""`make demo`: scores -> curves -> classes -> suite -> report, on our own ladder, with the base install."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from scaling.errors import StagewiseError
+from scaling.scores import ScoreTable
 
-ROOT = Path(__file__).resolve().parents[1]
-EMBEDDED = ROOT / "data" / "scores"  # the project's own measured scores, the default as soon as there are any
-STAGE = "1e19..3e20"
-SOURCE = "olmo_ladder"  # what stands in until then: small enough to be read and fitted in seconds
-ARCHIVE = "olmo_ladder_190M-1B.tar.zst"
-TIDY = "olmo_ladder_190M-1B.parquet"
+STAGE, SETTINGS = "mid", "ladder"
+METRICS = ("acc", "bpb")
 OUT = Path("out") / "demo"
 
 
-def find_scores() -> list[Path]:
-    """Where the demo's scores are: ours, a fetched copy of `SOURCE`, its archive among the real inputs.
-
-    Returns:
-        Paths for `scaling.read_scores`; empty where there is nothing to read.
-    """
-    embedded = sorted(EMBEDDED.glob("*.parquet"))
-    if embedded:
-        return [Path(os.path.relpath(path)) for path in embedded]
-    shared = ROOT / os.environ.get("STAGEWISE_SHARED", "../shared")
-    for place in (Path("sources") / SOURCE, shared / "sources" / ARCHIVE, shared / "scores" / TIDY):
-        if place.exists():
-            return [Path(os.path.relpath(place))]
-    return []
-
-
-def run(paths: list[Path], stage: str = STAGE, out: Path = OUT, replicates: int = 200) -> None:
-    """Read, classify, build the suite of a stage, draw; the figures go to stdout, the files to `out`.
+def run(table: ScoreTable, stage: str = STAGE, out: Path = OUT, replicates: int = 200) -> None:
+    """Classify, build the suite of a stage, draw, write the page; figures go to stdout, files to `out`.
 
     Args:
-        paths: anything `scaling.read_scores` reads.
-        stage: of the suite.
-        out: folder for the suite, its audit and the pictures.
+        table: the scores that `ladder` stands for; others in tests.
+        stage: of the suite: a name of the ladder's settings, or LO..HI.
+        out: folder for the suite, its audit, the pictures and the report.
         replicates: bootstrap draws per curve.
 
     Raises:
-        StagewiseError: scores that cannot be read, or in which the stage has no suite.
+        StagewiseError: scores in which the stage has no suite.
 
     Example:
-        >>> run(find_scores())      # doctest: +SKIP
+        >>> run(ladder())      # doctest: +SKIP
     """
     from evalsuite.build import build
     from evalsuite.display import show
+    from evalsuite.report_page import page
+    from evalsuite.report_scores import ScoreReport
+    from evalsuite.settings import find_settings, find_stage
     from scaling.cluster import cluster_tasks
     from scaling.files import replacing
     from scaling.plot import plot_clusters, plot_windows, save
     from scaling.progress import progress_bar
-    from scaling.readers import read_scores
     from scaling.report import print_classes
 
-    with progress_bar("reading") as step:
-        table = read_scores(paths, progress=step)
     print(table)
+    settings = find_settings(SETTINGS)
+    shown = table.where(table.frame["metric"].isin(METRICS), "another metric than the demo shows")
     with progress_bar("fitting") as step:
-        built = build(table, stage, replicates=replicates, progress=step)
+        built = build(
+            shown, find_stage(stage, settings)[1], settings=settings, replicates=replicates, progress=step
+        )
     found = built.classification
     print_classes(found)
     print()
     show(built.suite)
-    scores = " ".join(f"--scores {shlex.quote(str(path))}" for path in paths)
+    asked = " ".join(f"--metric {metric}" for metric in METRICS)
     drawn = f" --replicates {replicates}" if replicates != 200 else ""
-    built.suite.write(out / "suite.yaml", f"evalsuite build {scores} --stage {stage}{drawn}")
+    told = f"--stage {stage} --settings {SETTINGS} {asked}{drawn}"
+    built.suite.write(out / "suite.yaml", f"evalsuite build --scores ladder {told}")
     with replacing(out / "audit.csv") as part:
         built.audit.to_csv(part, index=False)
     save(plot_windows(found), out / "windows.png")
@@ -80,21 +65,29 @@ def run(paths: list[Path], stage: str = STAGE, out: Path = OUT, replicates: int 
     if len(chosen) > 1:
         save(plot_clusters(cluster_tasks(chosen))[0], out / "clusters.png")
         pictures.append("clusters.png")
-    print(f"\nwritten to {out}{os.sep}: {', '.join(['suite.yaml', 'audit.csv', *pictures])}")
+    report = ScoreReport.showing(
+        table,
+        shown,
+        found,
+        built.suite,
+        name="ladder",
+        command=f"evalsuite report ladder {told} -o report.html",
+    )
+    with replacing(out / "report.html") as part:
+        part.write_text(page(scores=report), encoding="utf-8")
+    print(f"\nwritten to {out}{os.sep}: {', '.join(['suite.yaml', 'audit.csv', *pictures, 'report.html'])}")
 
 
 def main() -> int:
-    """Run the demo, or say how to get scores for it.
+    """Run the demo.
 
     Returns:
         The exit code.
     """
-    paths = find_scores()
-    if not paths:
-        print(f"no scores here yet: get some with `scaling fetch {SOURCE}`, then run this again")
-        return 0
+    from scaling.embedded import ladder
+
     try:
-        run(paths)
+        run(ladder())
     except StagewiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -40,6 +40,8 @@ def show(suite: Suite) -> None:
     )  # fmt: skip
     print_table(head, rows)
     print(f"{len(suite.dropped)} task(s) dropped, each with its reason in the file")
+    if suite.note:
+        print(f"note: {suite.note}")
     for line in findings(suite):
         print(line)
 

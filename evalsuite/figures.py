@@ -17,6 +17,7 @@ def number(value: float | None, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     digits = 3
+    value = 0.0 if abs(value) < 5e-9 else value  # less than what is written
     if 0 < abs(value) < 0.01:
         digits = min(8, 1 - math.floor(math.log10(abs(value))))
     text = f"{value:{'+' if sign else ''}.{digits}f}"

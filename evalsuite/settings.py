@@ -12,13 +12,23 @@ from evalsuite.documents import read_document
 from scaling.errors import UsageError
 from scaling.stage import Stage
 
+PACKAGED = ("ladder",)  # settings that come with the package, by what the command calls them
 _ADVICE = "mend the settings file; the README says what it may hold"
+MAX_NOTE = 1000  # characters: a warning, no report
 Shots = Annotated[int, Field(ge=0)] | None
 
 
 def _one_line(text: str) -> str:
     """Text without line breaks or blanks at its ends, so that it stays one line of a suite."""
     return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    """Text as it can stand at the head of a file."""
+    line = _one_line(text)
+    if not 0 < len(line) <= MAX_NOTE:
+        raise ValueError(f"valid is 1 to {MAX_NOTE} characters, and this has {len(line)}")
+    return line
 
 
 Words = Annotated[str, AfterValidator(_one_line), Field(min_length=1)]
@@ -82,6 +92,7 @@ class Settings(Entry):
         min_cluster: tasks a cluster must have for one of them to be held out.
         stages: named stages, beside or instead of the packaged ones.
         overrides: exceptions, each with a reason.
+        note: what readers of a suite built with these settings must know; stands at the head of its file.
     """
 
     threshold: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
@@ -93,6 +104,7 @@ class Settings(Entry):
     min_cluster: Annotated[int, Field(ge=2)] = 2
     stages: dict[str, Bounds] = Field(default_factory=dict)
     overrides: tuple[Override, ...] = Field(default=(), strict=False)
+    note: Annotated[str, AfterValidator(_short)] | None = None
 
     @model_validator(mode="after")
     def _once(self) -> Settings:
@@ -118,8 +130,29 @@ class Settings(Entry):
 
 def packaged_stages() -> dict[str, Bounds]:
     """The named stages that come with the package (`evalsuite/suites/stages.yaml`)."""
-    with as_file(files("evalsuite.suites") / "stages.yaml") as path:
-        return Settings.read(path).stages
+    return _packaged("stages").stages
+
+
+def find_settings(text: str | os.PathLike[str]) -> Settings:
+    """Settings by name, or from a file.
+
+    Args:
+        text: as given to `--settings`: `ladder` for those of the scores that come with the package
+            (`evalsuite/suites/ladder.yaml`; `./ladder` is a file of that name), else a path.
+
+    Raises:
+        StagewiseError: see `Settings.read`.
+
+    Example:
+        >>> sorted(find_settings("ladder").stages)
+        ['early', 'late', 'mid']
+    """
+    return _packaged(str(text)) if str(text) in PACKAGED else Settings.read(text)
+
+
+def _packaged(name: str) -> Settings:
+    with as_file(files("evalsuite.suites") / f"{name}.yaml") as path:
+        return Settings.read(path)
 
 
 def find_stage(text: str, settings: Settings | None = None) -> tuple[str | None, Stage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from textwrap import wrap
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -109,7 +110,7 @@ class Provenance(Entry):
 
     Attributes:
         scores: all of them together (`source: all`). sources: each of them.
-        settings: of the build, in order of name.
+        settings: of the build, in order of name; `note` among them where there is one.
         overrides: exceptions that were applied.
         versions: of what computed it; no part of `--check`, since they follow from the installation.
     """
@@ -220,16 +221,22 @@ class Suite(Entry):
         provenance["overrides"] = [Line(part) for part in provenance["overrides"]]
         return dump(data)
 
+    @property
+    def note(self) -> str | None:
+        """What its readers must know, from the settings it was built with."""
+        return " ".join(str(self.provenance.settings.get("note") or "").split()) or None
+
     def text(self, command: str) -> str:
         """The whole file; `command` is what regenerates it (without `-o`: the file may be moved)."""
         body = self.body()
-        return (
-            "# Follows from scores; `--check` finds edits. Change the scores, or a settings file that gives\n"
-            "# reasons (--settings), and run this with `-o` and the name of this file:\n"
-            f"#   {' '.join(command.split())}\n"
-            f"{_MARK}{self.digest}\n"
-            f"{body}"
-        )
+        lines = [*wrap(self.note, 108, break_long_words=False), ""] if self.note else []
+        lines += [
+            "Follows from scores; `--check` finds edits. Change the scores, or a settings file that gives",
+            "reasons (--settings), and run this with `-o` and the name of this file:",
+            f"  {' '.join(command.split())}",
+        ]
+        header = "".join(f"# {line}".rstrip() + "\n" for line in lines)
+        return f"{header}{_MARK}{self.digest}\n{body}"
 
     def write(self, path: str | os.PathLike[str], command: str) -> None:
         """Write the file, whole or not at all."""

@@ -10,6 +10,7 @@ import typer
 from scaling.cli_ahead import backtest, forecast
 from scaling.cli_choose import decisions, effective, items, signal
 from scaling.cli_files import PICTURES, check_suffix, load, write_rows
+from scaling.cli_files import read as read_given
 from scaling.console import Commands, note, print_json, print_table
 from scaling.options import (
     DropBad,
@@ -44,28 +45,36 @@ app = typer.Typer(
 
 @app.command()
 def sources(as_json: Json = False) -> None:
-    """List known public result sets.
+    """List known public result sets, and the scores that come with the package.
 
     Example: scaling sources
     """
+    from scaling.embedded import LADDER, LICENCE, TITLE, ladder_path
     from scaling.sources import list_sources
 
     found = list_sources()
+    path = ladder_path()
+    sizes = [path.stat().st_size] if path.is_file() else []
     if as_json:
         names = ("name", "title", "repository", "commit", "licence", "paths", "reference")
         print_json(
             {"sources": [
                 {**{name: getattr(one, name) for name in names}, "files": len(one.files), "bytes": one.size}
                 for one in found
-            ]}
+             ],
+             "embedded": [
+                {"name": LADDER, "title": TITLE, "licence": LICENCE, "files": 1, "bytes": size}
+                for size in sizes
+             ]}
         )  # fmt: skip
         return
     columns = ("name", "files", "MB", "licence", "repository", "what")
-    rows = (
+    here = [(LADDER, "1", f"{size / 1e6:,.1f}", LICENCE, "comes with the package", TITLE) for size in sizes]
+    rows = [
         (one.name, f"{len(one.files):,}", f"{one.size / 1e6:,.1f}", one.licence, one.repository, one.title)
         for one in found
-    )
-    print_table(columns, rows, right=("files", "MB"))
+    ]
+    print_table(columns, here + rows, right=("files", "MB"))
 
 
 @app.command()
@@ -90,7 +99,10 @@ def fetch(
 
 @app.command()
 def read(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Result files, folders, archives.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Result files, folders, archives; ladder, as everywhere."),
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet or CSV to write.")] = None,
     drop_bad: DropBad = False,
     mapping: Annotated[
@@ -103,11 +115,10 @@ def read(
     Example: scaling read sources/pythia results/ -o scores.parquet
     """
     from scaling import report
-    from scaling.readers import read_scores
 
     check_suffix(out)
     with progress_bar("reading") as step:
-        table = read_scores(paths, drop_bad=drop_bad, mapping=mapping, progress=step)
+        table = read_given(paths, drop_bad, mapping=mapping, progress=step)
     if out is not None:
         table.write(out)
     if as_json:

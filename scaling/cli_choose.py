@@ -209,7 +209,7 @@ def items(
         list[Path], typer.Argument(metavar="ITEMS...", help="npz files of item scores, one per benchmark.")
     ],
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Option(metavar="SCORES", help="Scores of the same runs, which say their compute."),
     ],
     stage: StageOption = None,

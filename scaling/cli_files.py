@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from scaling.readers import Progress
     from scaling.scores import ScoreTable
 
 ROWS = (".parquet", ".csv")
@@ -20,8 +21,39 @@ PICTURES = (".png", ".svg", ".pdf")
 FILTERS = ("metric", "task", "source")
 
 
+def read(
+    paths: Sequence[str | Path],
+    drop_bad: bool = False,
+    *,
+    mapping: Path | None = None,
+    progress: Progress | None = None,
+) -> ScoreTable:
+    """The scores that a command was given as SCORES.
+
+    Args:
+        paths: `ladder`, `ladder:averaged`, `ladder:raw` or `ladder:all` for the scores that come with the package
+            (`./ladder` is a file or folder of that name); else files, folders, archives.
+        drop_bad: keep the good rows of a bad table. mapping: how to read a wide CSV.
+        progress: called as `progress(done, total, name)` after each file.
+
+    Raises:
+        UsageError: ladder: with another kind.
+    """
+    from scaling.embedded import named as embedded
+    from scaling.readers import read_scores
+    from scaling.scores import ScoreTable
+
+    given = dict.fromkeys(map(str, paths))
+    tables = {text: table for text in given if (table := embedded(text)) is not None}
+    others = [text for text in given if text not in tables]
+    read = list(tables.values())
+    if others or not read:
+        read.append(read_scores(others, drop_bad=drop_bad, mapping=mapping, progress=progress))
+    return read[0] if len(read) == 1 else ScoreTable.concat(read)
+
+
 def load(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     drop_bad: bool = False,
     *,
     metric: Sequence[str] | None = None,
@@ -31,16 +63,14 @@ def load(
     """The scores of all paths, of the metrics, tasks and sources that were asked for.
 
     Args:
-        paths: files, folders, archives. drop_bad: keep the good rows of a bad table.
+        paths, drop_bad: see `read`.
         metric, task, source: names, in which * and ? match; None is all.
 
     Raises:
         UsageError: a name that matches nothing, or names that together leave nothing.
     """
-    from scaling.readers import read_scores
-
     with progress_bar("reading") as step:
-        table = read_scores(list(paths), drop_bad=drop_bad, progress=step)
+        table = read(paths, drop_bad, progress=step)
     for column, patterns in zip(FILTERS, (metric, task, source), strict=True):
         hit = named(table, column, patterns)
         if hit is not None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 
 LADDER = "ladder"  # stands for it where a command takes a table of scores
+TITLE = "small models trained and evaluated by this project: sizes, data mixtures, seeds, checkpoints"
+LICENCE = "Apache-2.0"
 AVERAGED, RAW = "stagewise (mean of 4)", "stagewise"
 
-Kind = Literal["averaged", "raw", "all"]
+EVEN = "even"  # the recipe that every size was trained on
+
+Kind = Literal["even", "averaged", "raw", "all"]
 
 
 def ladder_path() -> Path:
@@ -19,14 +23,15 @@ def ladder_path() -> Path:
     return Path(__file__).resolve().parent.parent / "data" / "scores" / "ladder.parquet"
 
 
-def ladder(kind: Kind = "averaged") -> ScoreTable:
+def ladder(kind: Kind = "even") -> ScoreTable:
     """The scores of the ladder.
 
     A family is a recipe (a data mixture); a model is a run, with its checkpoints by step.
 
     Args:
-        kind: "averaged" for scores of the mean of the last four snapshots, "raw" for those of the weights as
-            they were, at some of the checkpoints; "all" for both, told apart by `source`.
+        kind: "even" for one recipe at all sizes, which is what curves over compute are of; "averaged" for all
+            recipes. Both are scores of the mean of the last four snapshots; "raw" for those of the weights as
+            they were, of all recipes, at some of the checkpoints; "all" for everything, told apart by `source`.
 
     Raises:
         StagewiseError: the package was installed without them. UsageError: another kind.
@@ -36,21 +41,22 @@ def ladder(kind: Kind = "averaged") -> ScoreTable:
         >>> ladder().frame["source"].unique().tolist()                        # doctest: +SKIP
         ['stagewise (mean of 4)']
     """
-    if kind not in ("averaged", "raw", "all"):
-        raise UsageError(f"ladder: kind is {kind!r}, valid are averaged, raw, all")
+    if kind not in get_args(Kind):
+        raise UsageError(f"ladder: kind is {kind!r}, valid are {', '.join(get_args(Kind))}")
     path = ladder_path()
     if not path.is_file():
         raise StagewiseError(f"{path}: the scores of the ladder are not there; install the package anew")
     table = ScoreTable.read(path)
     if kind == "all":
         return table
-    return ScoreTable(
-        table.frame[table.frame["source"] == (AVERAGED if kind == "averaged" else RAW)].reset_index(drop=True)
-    )
+    kept = table.frame["source"] == (RAW if kind == "raw" else AVERAGED)
+    if kind == "even":
+        kept &= table.frame["family"] == EVEN
+    return ScoreTable(table.frame[kept].reset_index(drop=True))
 
 
 def named(text: str) -> ScoreTable | None:
-    """The table that `ladder`, `ladder:raw` or `ladder:all` stands for; None for any other text.
+    """The table that `ladder`, `ladder:averaged`, `ladder:raw` or `ladder:all` stands for; None for any other text.
 
     Raises:
         UsageError: ladder: with another kind.
@@ -58,4 +64,4 @@ def named(text: str) -> ScoreTable | None:
     name, _, kind = text.partition(":")
     if name != LADDER:
         return None
-    return ladder(kind or "averaged")  # pyright: ignore[reportArgumentType]
+    return ladder(kind or "even")  # pyright: ignore[reportArgumentType]

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from scaling.embedded import LADDER
 from scaling.errors import StagewiseError, UsageError
 from scaling.facts.tables import rows
 from scaling.files import replacing
@@ -185,6 +186,8 @@ def fetch(
         >>> fetch("olmo_ladder", source_dir="mirror/")      # doctest: +SKIP
     """
     source = source or _sources().get(name)
+    if source is None and name == LADDER:
+        raise UsageError(f"{LADDER} comes with the package: write {LADDER} where a command takes scores")
     if source is None:
         raise UsageError(f"no known result set {name!r}; known are {', '.join(_sources())}")
     folder = Path(into) if into is not None else Path("sources") / source.name

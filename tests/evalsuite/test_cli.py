@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaling.classes import classify
 from tests.evalsuite.console import caller
-from tests.evalsuite.world import STAGE, TASKS, scores
+from tests.evalsuite.world import STAGE, TASKS, remembered, scores
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +20,22 @@ def home(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def classified():
+    return remembered()
+
+
 @pytest.fixture
-def run(home: Path, monkeypatch, capsys):
+def run(home: Path, classified, monkeypatch, capsys):
     monkeypatch.chdir(home)
+    monkeypatch.setattr("evalsuite.build.classify", classified)
     return caller(monkeypatch, capsys)
 
 
-BUILD = ("build", "--scores", "scores.csv", "--stage", STAGE, "--replicates", "30")
+BUILD = ("build", "--scores", "scores.csv", "--stage", STAGE, "--replicates", "20")
 
 
-def test_build_check_edit_show_diff(run, home: Path) -> None:
+def test_build_check_edit_show_diff(run, home: Path, monkeypatch) -> None:
     code, out, err = run(*BUILD, "-o", "a.yaml", "--audit", "audit.csv")
     assert code == 0, err
     assert "alpha" in out and "written" in err and "Traceback" not in err
@@ -36,7 +43,9 @@ def test_build_check_edit_show_diff(run, home: Path) -> None:
     text = (home / "a.yaml").read_text()
     assert f"#   evalsuite {' '.join(BUILD)}\n" in text
     assert str(home) not in text
-    assert run(*BUILD, "-o", "b.yaml")[0] == 0
+    with monkeypatch.context() as anew:
+        anew.setattr("evalsuite.build.classify", classify)
+        assert run(*BUILD, "-o", "b.yaml")[0] == 0
     assert (home / "b.yaml").read_bytes() == (home / "a.yaml").read_bytes()
 
     assert run(*BUILD, "-o", "a.yaml", "--check")[0] == 0
@@ -72,7 +81,7 @@ def test_without_output_the_suite_is_the_output(run) -> None:
         (("--stage", "1e21..1e19"), 2, "0 < LO < HI"),
         (("--stage", "nan..1e21"), 2, "0 < LO < HI"),
         (("--early-by", "-5"), 2, "valid is a positive number"),
-        (("--source", "nosuch"), 2, "valid are made"),
+        (("--source", "nosuch"), 2, "valid is made"),
         (("--scores", "nosuch.csv"), 1, "nosuch.csv"),
         (("--settings", "nosuch.yaml"), 1, "no such file"),
         (("--replicates", "3"), 2, "replicates"),
@@ -117,7 +126,7 @@ def test_settings_give_names_and_overrides(run, home: Path) -> None:
         "--settings",
         "settings.yaml",
         "--replicates",
-        "30",
+        "20",
     )
     code, out, err = run(*args)
     assert code == 0, err
@@ -127,3 +136,51 @@ def test_settings_give_names_and_overrides(run, home: Path) -> None:
         "flat"
     ] == "override: the board asks for it"
     assert "--settings settings.yaml" in out.splitlines()[2]
+
+
+def test_a_note_of_the_settings_stands_at_the_head_and_is_checked(run, home: Path) -> None:
+    note = "These models are small. " * 8
+    (home / "noted.yaml").write_text(f"note: {note}\n")
+    args = (*BUILD, "--settings", "noted.yaml", "-o", "noted_suite.yaml")
+    code, out, err = run(*args)
+    assert code == 0, err
+    assert f"note: {note.strip()}\n" in out
+    text = (home / "noted_suite.yaml").read_text()
+    header, body = text.split("# content sha256:")
+    assert header.startswith("# These models are small. ") and f"note: {note.strip()}\n" in body
+    assert max(map(len, header.splitlines())) <= 110
+    assert run(*args, "--check")[0] == 0 and run("show", "noted_suite.yaml")[2] == ""
+    (home / "noted.yaml").write_text("note: They are large.\n")
+    code, out, _ = run(*args, "--check")
+    assert code == 3 and "setting note: " in out and "-> They are large." in out
+
+
+def test_without_scores_those_of_the_package_and_their_stages(run, home: Path, monkeypatch) -> None:
+    """The made world, at a millionth of a millionth of its compute."""
+    from scaling import embedded
+    from scaling.scores import ScoreTable
+
+    frame = scores().assign(source=embedded.AVERAGED)
+    frame["flops"] /= 10.0**8.25
+    ScoreTable.from_frame(frame).write(home / "package.parquet")
+    monkeypatch.setattr(embedded, "ladder_path", lambda: home / "package.parquet")
+    code, out, err = run(
+        "build", "--stage", "mid", "--metric", "acc", "--task", "[!p]*", "--replicates", "30"
+    )
+    assert code == 0, err
+    assert "taking ladder" in err and "package.parquet" not in out
+    command = next(line for line in out.splitlines() if line.startswith("#   "))
+    assert command == (
+        "#   evalsuite build --scores ladder --stage mid --settings ladder --metric acc --task '[!p]*' "
+        "--replicates 30"
+    )
+    found = yaml.safe_load(out)
+    assert found["stage"] == {"name": "mid", "low": 3e11, "high": 6e12}
+    assert found["provenance"]["sources"][0]["source"] == embedded.AVERAGED
+    assert {item["metric"] for item in found["tasks"]} == {"acc"} and "tiny models" in out.split("\nformat")[
+        0
+    ]
+    assert "past" not in {item["task"] for item in (*found["tasks"], *found["dropped"])}
+    (home / "ladder").write_text("stages: {mid: {low: 1.0e+11, high: 1.0e+12}}\n")
+    out = run("build", "--stage", "mid", "--settings", "./ladder", "--replicates", "30")[1]
+    assert yaml.safe_load(out)["stage"]["low"] == 1e11 and "--settings ./ladder" in out

@@ -1,4 +1,6 @@
-"""`make demo`: one default, and a way on where there is nothing to read."""
+"""`make demo`: from scores to a suite, pictures and a page, twice the same."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -6,16 +8,8 @@ import pytest
 
 from evalsuite import demo
 from evalsuite.suite import Suite
+from scaling import embedded
 from tests.scaling import synthetic
-
-
-@pytest.fixture
-def nothing(tmp_path, monkeypatch) -> Path:
-    """A fresh clone with nothing beside it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "EMBEDDED", tmp_path / "data" / "scores")
-    monkeypatch.setenv("STAGEWISE_SHARED", str(tmp_path / "shared"))
-    return tmp_path
 
 
 def table():
@@ -27,42 +21,30 @@ def table():
     return synthetic.table_of(tasks, run_sd=0.004, checkpoint_sd=0.004)
 
 
-def test_without_scores_it_says_how_to_get_some(nothing, capsys) -> None:
-    assert demo.main() == 0
-    told = capsys.readouterr().out
-    assert "scaling fetch olmo_ladder" in told and told.count("\n") == 1
-    assert list(nothing.iterdir()) == []
+@pytest.fixture
+def made(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_embedded_scores_come_before_fetched_ones_and_those_before_shared_ones(nothing) -> None:
-    archive = nothing / "shared" / "sources" / demo.ARCHIVE
-    archive.parent.mkdir(parents=True)
-    archive.touch()
-    assert [path.resolve() for path in demo.find_scores()] == [archive]
-    fetched = nothing / "sources" / demo.SOURCE
-    fetched.mkdir(parents=True)
-    assert [path.resolve() for path in demo.find_scores()] == [fetched]
-    ours = nothing / "data" / "scores" / "own.parquet"
-    ours.parent.mkdir(parents=True)
-    ours.touch()
-    assert [path.resolve() for path in demo.find_scores()] == [ours]
-
-
-def test_scores_become_a_suite_and_pictures(nothing, capsys) -> None:
-    table().write(nothing / "scores.parquet")
-    demo.run([Path("scores.parquet")], stage="3e19..1e21", out=Path("out"), replicates=30)
-    suite = Suite.read(nothing / "out" / "suite.yaml")
+def test_scores_become_a_suite_pictures_and_a_page(made, capsys) -> None:
+    demo.run(table(), stage="3e19..1e21", out=Path("out"), replicates=30)
+    suite = Suite.read(made / "out" / "suite.yaml")
     assert suite.tasks
-    head = (nothing / "out" / "suite.yaml").read_text()
-    assert "evalsuite build --scores scores.parquet --stage 3e19..1e21 --replicates 30" in head
-    assert {path.name for path in (nothing / "out").iterdir()} >= {"suite.yaml", "audit.csv", "windows.png"}
+    head = (made / "out" / "suite.yaml").read_text()
+    assert "evalsuite build --scores ladder --stage 3e19..1e21 --settings ladder" in head
+    files = {path.name: path.read_bytes() for path in (made / "out").iterdir()}
+    assert set(files) >= {"suite.yaml", "audit.csv", "windows.png", "report.html"}
+    assert b"hellaswag" in files["report.html"] and b"3e19..1e21" in files["report.html"]
     told = capsys.readouterr().out
     assert "3 early-signal" in told and "piqa" in told
+    demo.run(table(), stage="3e19..1e21", out=Path("out"), replicates=30)
+    assert {path.name: path.read_bytes() for path in (made / "out").iterdir()} == files
 
 
-def test_a_broken_input_is_one_message(nothing, capsys) -> None:
-    ours = nothing / "data" / "scores" / "own.parquet"
-    ours.parent.mkdir(parents=True)
-    ours.touch()
+def test_without_the_scores_it_is_one_message(made, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(embedded, "ladder_path", lambda: made / "ladder.parquet")
     assert demo.main() == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and "install the package anew" in told.err and not told.out
+    assert list(made.iterdir()) == []

@@ -34,6 +34,9 @@ def test_people_may_write_1e19() -> None:
         ("threshold: .nan\n", 1, "threshold: got NaN"),
         ("points: auto\n\nthreshold: high\n", 3, 'got "high"'),
         ("treshold: 0.8\n", 1, "no such field; valid fields are threshold, coverage"),
+        ("level: 0.1\nnote: '  '\n", 2, "valid is 1 to 1000 characters, and this has 0"),
+        (f"note: {'long ' * 300}\n", 1, "valid is 1 to 1000 characters, and this has 1499"),
+        ("note: [a, b]\n", 1, "note: got"),
         ("stages:\n  a: {low: 1.0e+20, high: 1.0e+19}\n", 2, "valid is low < high"),
         ("stages:\n  a: {low: 1.0e+20}\n", 2, "missing; valid fields are low, high"),
         (

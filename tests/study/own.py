@@ -131,7 +131,7 @@ def run_noise() -> pd.DataFrame:
 
 def run_mtp() -> pd.DataFrame:
     """Multi-token prediction against none, same size, tokens and seed, at the last checkpoint."""
-    frame = ladder().frame
+    frame = ladder("averaged").frame
     last = frame[frame["step"] == frame.groupby("model")["step"].transform("max")]
     rows = []
     for metric in (BITS, "acc"):
