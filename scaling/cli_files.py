@@ -31,8 +31,8 @@ def read(
     """The scores that a command was given as SCORES.
 
     Args:
-        paths: `ladder`, `ladder:averaged`, `ladder:raw` or `ladder:all` for the scores that come with the package
-            (`./ladder` is a file or folder of that name); else files, folders, archives.
+        paths: `ladder`, `ladder:averaged`, `ladder:raw` or `ladder:all` for the scores that come with the
+            package (`./ladder` is a file or folder of that name); else files, folders, archives.
         drop_bad: keep the good rows of a bad table. mapping: how to read a wide CSV.
         progress: called as `progress(done, total, name)` after each file.
 

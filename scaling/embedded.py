@@ -30,8 +30,8 @@ def ladder(kind: Kind = "even") -> ScoreTable:
 
     Args:
         kind: "even" for one recipe at all sizes, which is what curves over compute are of; "averaged" for all
-            recipes. Both are scores of the mean of the last four snapshots; "raw" for those of the weights as
-            they were, of all recipes, at some of the checkpoints; "all" for everything, told apart by `source`.
+            recipes. Both are scores of the mean of the last four snapshots. "raw" for those of the weights as
+            they were, of all recipes, at some checkpoints; "all" for everything, told apart by `source`.
 
     Raises:
         StagewiseError: the package was installed without them. UsageError: another kind.
@@ -56,7 +56,7 @@ def ladder(kind: Kind = "even") -> ScoreTable:
 
 
 def named(text: str) -> ScoreTable | None:
-    """The table that `ladder`, `ladder:averaged`, `ladder:raw` or `ladder:all` stands for; None for any other text.
+    """The table that `ladder`, `ladder:averaged` and so on stand for; None for any other text.
 
     Raises:
         UsageError: ladder: with another kind.

@@ -57,7 +57,8 @@ Scores = Annotated[
     typer.Argument(
         metavar="SCORES...",
         help="Parquet or CSV of scores, or any result files, folders, archives; ladder stands for the scores "
-        "that come with the package (ladder:averaged, ladder:raw, ladder:all), ./ladder for a file of that name.",
+        "that come with the package (ladder:averaged, ladder:raw, ladder:all), ./ladder for a file of "
+        "that name.",
     ),
 ]
 StageOption = Annotated[
