@@ -13,7 +13,14 @@ from tests.evalsuite.world import STAGE, table
 
 @pytest.fixture(scope="module")
 def built() -> Built:
-    return build(table(), STAGE, replicates=24)
+    return build(table(), STAGE, replicates=20)
+
+
+@pytest.fixture
+def classified(built: Built, monkeypatch) -> None:
+    """Builds from `table()` take over the classes of `built`, half of the work; that these are the same each
+    time is shown by `test_same_input_same_bytes`."""
+    monkeypatch.setattr("evalsuite.build.classify", lambda *_, **__: built.classification)
 
 
 def test_tasks_that_rise_in_the_stage_are_in_and_the_others_say_why_not(built: Built) -> None:
@@ -48,6 +55,7 @@ def test_every_cluster_weighs_the_same_and_keeps_a_task(built: Built) -> None:
         assert weight == pytest.approx(1 / len(suite.clusters), abs=1e-5)
 
 
+@pytest.mark.usefixtures("classified")
 def test_held_out_is_one_per_cluster_of_two_and_more(built: Built) -> None:
     suite = built.suite
     held = [item.cluster for item in suite.held_out]
@@ -55,7 +63,7 @@ def test_held_out_is_one_per_cluster_of_two_and_more(built: Built) -> None:
     for cluster in suite.clusters:
         size = sum(item.cluster == cluster.cluster for item in (*suite.tasks, *suite.held_out))
         assert (cluster.cluster in held) == (size >= 2)
-    assert not build(table(), STAGE, replicates=24, held_out=False).suite.held_out
+    assert not build(table(), STAGE, replicates=20, held_out=False).suite.held_out
 
 
 def test_coverage_is_the_share_of_the_stage_in_which_a_decision_is_likely(built: Built) -> None:
@@ -72,7 +80,7 @@ def test_coverage_is_the_share_of_the_stage_in_which_a_decision_is_likely(built:
 
 
 def test_same_input_same_bytes(built: Built) -> None:
-    again = build(table(), STAGE, replicates=24)
+    again = build(table(), STAGE, replicates=20)
     assert again.suite.text("x") == built.suite.text("x")
     assert again.audit.to_csv() == built.audit.to_csv()
 
@@ -81,26 +89,28 @@ def test_no_cluster_number_or_weight_depends_on_the_order_of_rows(built: Built) 
     from scaling.scores import ScoreTable
 
     shuffled = ScoreTable.from_frame(table().frame.sample(frac=1, random_state=3))
-    assert build(shuffled, STAGE, replicates=24).suite.text("x") == built.suite.text("x")
+    assert build(shuffled, STAGE, replicates=20).suite.text("x") == built.suite.text("x")
 
 
 def override(**fields) -> Settings:
     return Settings(overrides=(Override(**{"metric": "acc", "reason": "we said so", **fields}),))
 
 
+@pytest.mark.usefixtures("classified")
 def test_overrides_keep_drop_and_cluster_and_give_their_reason() -> None:
-    kept = build(table(), STAGE, replicates=24, settings=override(task="flat", action="keep")).suite
+    kept = build(table(), STAGE, replicates=20, settings=override(task="flat", action="keep")).suite
     assert {item.task: item.reason for item in kept.tasks}["flat"] == "override: we said so"
     assert kept.provenance.overrides[0].reason == "we said so"
-    dropped = build(table(), STAGE, replicates=24, settings=override(task="alpha", action="drop")).suite
+    dropped = build(table(), STAGE, replicates=20, settings=override(task="alpha", action="drop")).suite
     assert "alpha" not in {item.task for item in dropped.tasks} or dropped.tasks[0].metric != "acc"
     moved = build(
-        table(), STAGE, replicates=24, settings=override(task="alpha", action="cluster", like="beta")
+        table(), STAGE, replicates=20, settings=override(task="alpha", action="cluster", like="beta")
     )
     cluster = {item.task: item.cluster for item in (*moved.suite.tasks, *moved.suite.held_out)}
     assert cluster["alpha"] == cluster["beta"]
 
 
+@pytest.mark.usefixtures("classified")
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -128,7 +138,7 @@ def test_provenance_names_source_rows_and_settings(built: Built) -> None:
     provenance = built.suite.provenance
     assert provenance.sources[0].source == "made" and provenance.scores.rows == len(table())
     assert provenance.scores.digest == table().digest
-    assert provenance.settings["replicates"] == 24
+    assert provenance.settings["replicates"] == 20
     assert re.fullmatch(r"3\.\d+", provenance.versions["python"])
 
 

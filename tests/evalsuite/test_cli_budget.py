@@ -12,8 +12,9 @@ import yaml
 
 from evalsuite import economy
 from evalsuite.quality import assess
+from scaling.classes import classify
 from tests.evalsuite.console import caller
-from tests.evalsuite.world import STAGE, TASKS, scores
+from tests.evalsuite.world import STAGE, TASKS, remembered, scores
 from tests.scaling.test_item_windows import planted
 
 BUILD = ("build", "--scores", "scores.csv", "--stage", STAGE, "--replicates", "20")
@@ -28,14 +29,20 @@ def home(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def classified():
+    return remembered()
+
+
 @pytest.fixture
-def run(home: Path, monkeypatch, capsys):
+def run(home: Path, classified, monkeypatch, capsys):
     monkeypatch.chdir(home)
+    monkeypatch.setattr("evalsuite.build.classify", classified)
     monkeypatch.setattr(economy, "assess", partial(assess, splits=2, draws=5, resamples=10))
     return caller(monkeypatch, capsys)
 
 
-def test_build_check_edit_show_and_diff_under_a_budget(run, home: Path) -> None:
+def test_build_check_edit_show_and_diff_under_a_budget(run, home: Path, monkeypatch) -> None:
     code, out, err = run(*BUDGET, "-o", "a.yaml", "--audit", "audit.csv")
     assert code == 0, err
     told = {line.split(":")[0].split(" (")[0]: line for line in out.splitlines()}
@@ -51,7 +58,9 @@ def test_build_check_edit_show_and_diff_under_a_budget(run, home: Path) -> None:
     assert found["budget"]["tokens"] == sum(task["cost"] for task in found["tasks"])
     assert found["provenance"]["settings"]["budget"] == "40%"
 
-    assert run(*BUDGET, "-o", "b.yaml")[0] == 0
+    with monkeypatch.context() as anew:
+        anew.setattr("evalsuite.build.classify", classify)
+        assert run(*BUDGET, "-o", "b.yaml")[0] == 0
     assert (home / "b.yaml").read_bytes() == (home / "a.yaml").read_bytes()
     assert run(*BUDGET, "-o", "a.yaml", "--check")[0] == 0
     part = next(task for task in found["tasks"] if "of" in task)

@@ -1,11 +1,10 @@
 """lm-eval sees our scorer as it sees its own model: the same requests, the same answers."""
 
-import os
-import subprocess
-import sys
+import json
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +13,17 @@ from torch import nn
 
 pytest.importorskip("lm_eval")
 
+import lm_eval
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
 from evalsuite.lm import ScorerLM
 from evalsuite.scorer import Scorer
 from scaling.errors import StagewiseError
 from tests.evalsuite.tiny import tiny_llama, tiny_tokenizer
+from tests.train.runs import ranks
 
-ROOT = Path(__file__).resolve().parents[2]
 SHOTS = "Question: What is the colour of the sky? Answer: blue\n\nQuestion: And of the sea? Answer: green\n\n"
 
 
@@ -188,25 +189,16 @@ def test_cache_hook(lm):
     } | {("loglikelihood_rolling", ("The cat",)): rolling[0]}
 
 
-TWO = """
-import sys, torch, json
-import lm_eval
-from lm_eval.tasks import TaskManager
-from evalsuite.lm import ScorerLM
-from evalsuite.scorer import Scorer
-from tests.evalsuite.tiny import tiny_llama, tiny_tokenizer
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-if rank >= 0:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-lm = ScorerLM(Scorer(tiny_llama(length=128), tiny_tokenizer(), budget=64))
-assert (lm.rank, lm.world_size, lm.scorer.ranks.size) == (0, 1, 2 if rank >= 0 else 1)
-tasks = TaskManager(include_path=folder, include_defaults=False).load(["made"])
-found = lm_eval.evaluate(lm=lm, task_dict=tasks)
-with open(f"{folder}/out{rank}.json", "w") as handle:
+def evaluated(pipe: Any, folder: Path) -> str:
+    """All that lm-eval says of the task in a folder, from this process or its ranks; a job."""
+    if pipe is not None:
+        torch.distributed.init_process_group("gloo")
+    lm = ScorerLM(Scorer(tiny_llama(length=128), tiny_tokenizer(), budget=64))
+    assert (lm.rank, lm.world_size, lm.scorer.ranks.size) == (0, 1, 1 if pipe is None else 2)
+    tasks = TaskManager(include_path=str(folder), include_defaults=False).load(["made"])
+    found = lm_eval.evaluate(lm=lm, task_dict=tasks)
     samples = [[one["doc_id"], one["filtered_resps"]] for one in found["samples"]["made"]]
-    json.dump([found["results"], samples], handle)
-"""
+    return json.dumps([found["results"], samples])
 
 
 def test_two_ranks(tmp_path):
@@ -220,7 +212,7 @@ def test_two_ranks(tmp_path):
         textwrap.dedent(f"""\
             task: made
             dataset_path: json
-            dataset_kwargs: {{data_files: {{test: {tmp_path}/made.jsonl}}}}
+            dataset_kwargs: {{cache_dir: {tmp_path}/cache, data_files: {{test: {tmp_path}/made.jsonl}}}}
             test_split: test
             output_type: multiple_choice
             doc_to_text: q
@@ -230,18 +222,6 @@ def test_two_ranks(tmp_path):
             metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
         """)
     )
-    (tmp_path / "two.py").write_text(TWO)
-    environment = os.environ | {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-
-    def start(rank: int) -> subprocess.Popen:
-        own = environment | {"HF_DATASETS_CACHE": str(tmp_path / f"cache{rank}")}
-        command = [sys.executable, str(tmp_path / "two.py"), str(rank), str(tmp_path)]
-        return subprocess.Popen(
-            command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-
-    for one in [start(rank) for rank in (-1, 0, 1)]:
-        _, errors = one.communicate(timeout=120)
-        assert one.returncode == 0, errors[-2000:]
-    results = [(tmp_path / f"out{rank}.json").read_text() for rank in (-1, 0, 1)]
-    assert len(set(results)) == 1
+    ends = ranks(2, evaluated, tmp_path)
+    assert [(one.code, one.error) for one in ends] == [(0, "")] * 2
+    assert ends[0].value == ends[1].value == evaluated(None, tmp_path)

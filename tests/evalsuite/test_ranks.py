@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import distributed, nn
 
 from evalsuite.packing import pack
 from evalsuite.ranks import Ranks
-from tests.evalsuite.modules import questions
-
-ROOT = Path(__file__).resolve().parents[2]
-
-PROGRAM = """
-import json, sys
-import numpy as np
-import torch
-from torch import distributed
 from evalsuite.scorer import Scorer
 from tests.evalsuite.modules import Breaks, Bytes, Masked, questions
+from tests.train.runs import ranks
 
-many, few = questions(1, items=20, shared=12), questions(2, items=1, answers=2)
-broken = questions(1, items=20)
+MANY, FEW = questions(1, items=20, shared=12), questions(2, items=1, answers=2)
+BROKEN = questions(1, items=20)
 
-def numbers(model, budget=200):
+
+def numbers(model: nn.Module, budget: int = 200) -> dict[str, Any]:
     scorer = Scorer(model, Bytes(), budget=budget)
-    ticks = []
-    found = {}
-    for name, asked in (("many", many), ("few", few)):
+    ticks: list[tuple[int, int]] = []
+    found: dict[str, Any] = {}
+    for name, asked in (("many", MANY), ("few", FEW)):
         ll, greedy = scorer.loglikelihoods(asked, progress=lambda *tick: ticks.append(tick))
         found[name] = [one.hex() for one in ll], greedy.tolist()
     assert all(done <= whole for done, whole in ticks), ticks
     return found | {"mode": str(scorer.parity.mode)}
 
-found = {"alone": numbers(Masked())}
-found["broken"] = [str(one) for one in Scorer(Breaks(), Bytes(), budget=200).loglikelihoods(broken)[0]]
-if len(sys.argv) > 1:
+
+def broken() -> list[str]:
+    return [str(one) for one in Scorer(Breaks(), Bytes(), budget=200).loglikelihoods(BROKEN)[0]]
+
+
+def job(pipe: Any) -> dict[str, Any]:
+    """What a process finds alone, and with the others."""
+    found: dict[str, Any] = {"alone": numbers(Masked()), "broken": broken()}
     distributed.init_process_group("gloo")
-    rank = distributed.get_rank()
-    found["spread"] = numbers(Masked())
-    spread = Scorer(Breaks(), Bytes(), budget=200)
-    found["broken_spread"] = [str(one) for one in spread.loglikelihoods(broken)[0]]
-    found["replicas"] = numbers(torch.nn.parallel.DistributedDataParallel(Masked()))
+    found["spread"], found["broken_spread"] = numbers(Masked()), broken()
+    found["replicas"] = numbers(nn.parallel.DistributedDataParallel(Masked()))
     found["sharded"] = "no fully_shard"
     try:
         from torch.distributed.device_mesh import init_device_mesh
@@ -61,29 +53,18 @@ if len(sys.argv) > 1:
         fully_shard(model, mesh=mesh)
         found["sharded"] = numbers(model)
     group = distributed.new_group([1])
-    if rank == 1:  # a group of its own: nothing is summed with the others
-        from evalsuite.ranks import Ranks
+    if distributed.get_rank() == 1:  # a group of its own: nothing is summed with the others
         assert Ranks.here(torch.device("cpu"), group).size == 1
-    with open(f"{sys.argv[1]}/{rank}.json", "w") as handle:
-        json.dump(found, handle)
     distributed.destroy_process_group()
-"""
+    return found
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> list[dict]:
+def told() -> list[dict]:
     """What each of two processes found, alone and together."""
-    folder = tmp_path_factory.mktemp("ranks")
-    (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    run = subprocess.run(
-        [*command, str(folder / "program.py"), str(folder)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-        # One thread: torchrun sets that as well, and a sum over other numbers of threads has other bits.
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    ends = ranks(2, job)
+    assert [(one.code, one.error) for one in ends] == [(0, "")] * 2
+    return [one.value for one in ends]
 
 
 def test_two_processes_give_the_bits_of_one(told):

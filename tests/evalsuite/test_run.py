@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 
+from evalsuite.cli import main
 from evalsuite.loading import load_model
 from evalsuite.registry import Registry
 from evalsuite.results import Identity, Results, Wanted
@@ -23,6 +29,7 @@ from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 from tests.evalsuite.scored import choice, free, model_folder, suite_file, task_folder
 from tests.evalsuite.tiny import tiny_llama, tiny_tokenizer
+from tests.train.runs import Child
 
 ME = Identity(model="tiny")
 LONG = "the bird and the lake and the ball " * 200
@@ -193,30 +200,29 @@ def test_a_run_killed_anywhere_is_taken_up(registry, scorer, tmp_path, monkeypat
     assert not list((tmp_path / "cut").glob(".*"))
 
 
+def dying(pipe: Any, *args: str) -> None:
+    """`evalsuite ARGS`, killed when the second task is due; a job."""
+    score = Scorer.score
+
+    def killed(self: Scorer, asked: Any, **options: Any) -> Any:
+        if asked.blank.task == "sums":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(self, asked, **options)
+
+    with (
+        patch.object(Scorer, "score", killed), patch.object(sys, "argv", ["evalsuite", *args]),
+        redirect_stdout(StringIO()), redirect_stderr(StringIO()),
+    ):  # fmt: skip
+        main()
+
+
 def test_a_killed_process(home, tmp_path):
     """SIGKILL in the second task, then the same command again."""
     model = model_folder(tmp_path / "model")
-    code = (
-        "import os, signal, sys\n"
-        "from evalsuite.scorer import Scorer\n"
-        "score = Scorer.score\n"
-        "def dying(self, asked, **options):\n"
-        "    if asked.blank.task == 'sums': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return score(self, asked, **options)\n"
-        "Scorer.score = dying\n"
-        "from evalsuite.cli import main\n"
-        "main()\n"
-    )
     args = ["run", "--task", "colours", "--task", "sums", "--model", str(model), "--tasks", str(home)]
-    args += ["--device", "cpu"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", code, *args, "-o", str(tmp_path / "r")],
-        env=env,
-        capture_output=True,
-        timeout=120,
-    )
-    assert killed.returncode == -9
+    args += ["--device", "cpu", "-o", str(tmp_path / "r")]
+    end = Child(dying, *args, STAGEWISE_CONFIG=os.environ["STAGEWISE_CONFIG"]).end()
+    assert end.code == -signal.SIGKILL, end
     before = Results.open(tmp_path / "r").manifest.tasks
     assert [one.task for one in before] == ["colours"]
     loaded = load_model(str(model), device="cpu")

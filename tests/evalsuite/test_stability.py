@@ -8,10 +8,10 @@ import pytest
 
 from evalsuite.candidates import candidates_of
 from evalsuite.record import stability_line
-from evalsuite.select import select
+from evalsuite.select import Selection, select
 from evalsuite.settings import Settings
 from evalsuite.stability import Stability, leave_families_out
-from scaling.classes import classify
+from scaling.classes import Classification, classify
 from scaling.scores import ScoreTable
 from scaling.series import Key
 from scaling.stage import Stage
@@ -45,15 +45,23 @@ def world(families: tuple[str, ...] = ("a", "b"), tasks: dict = TASKS) -> ScoreT
     return ScoreTable.from_frame(pd.DataFrame(rows))
 
 
-def stability(table: ScoreTable, **options) -> Stability:
+def built(table: ScoreTable) -> tuple[ScoreTable, Classification, Selection]:
     whole = classify(table, stage=STAGE, replicates=24)
-    selection = select(candidates_of(table, whole, STAGE), whole.curves, Settings())
-    return leave_families_out(table, whole, selection, STAGE, Settings(), **options)
+    return table, whole, select(candidates_of(table, whole, STAGE), whole.curves, Settings())
+
+
+def stability(table: ScoreTable) -> Stability:
+    return leave_families_out(*built(table), STAGE, Settings())
 
 
 @pytest.fixture(scope="module")
-def found() -> Stability:
-    return stability(world())
+def whole() -> tuple[ScoreTable, Classification, Selection]:
+    return built(world())
+
+
+@pytest.fixture(scope="module")
+def found(whole) -> Stability:
+    return leave_families_out(*whole, STAGE, Settings())
 
 
 def test_classes_change_where_a_family_carried_them(found: Stability) -> None:
@@ -75,10 +83,14 @@ def test_each_task_tells_without_how_many_families_it_changes(found: Stability) 
     assert found.tasks == {Key(task, "acc", 0): share for task, share in shares.items()}
 
 
-def test_workers_change_nothing(found: Stability) -> None:
+def test_workers_change_nothing(whole, found: Stability) -> None:
     """Oracle: the same in this process."""
     seen = []
-    again = stability(world(), jobs=2, progress=lambda done, total: seen.append((done, total)))
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    again = leave_families_out(*whole, STAGE, Settings(), jobs=2, progress=progress)
     pd.testing.assert_frame_equal(again.families, found.families)
     assert again.tasks == found.tasks and seen == [(1, 2), (2, 2)]
 

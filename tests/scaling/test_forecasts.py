@@ -163,10 +163,8 @@ def test_pieces_hold_every_task_once():
     assert [key for piece in pieces[:-1] for key in piece.keys] == list(panel.keys)
 
 
-def frames(table) -> list[pd.DataFrame]:
-    """Forecasts and back-test of a table, as frames."""
-    tested = backtest(table, cut_flops=10**20.5, facts=facts())
-    return [forecast_all(table, [1e23, 3e22], facts=facts()).to_frame(), tested.to_frame()]
+def tested(table) -> pd.DataFrame:
+    return backtest(table, cut_flops=10**20.5, facts=facts()).to_frame()
 
 
 def test_workers_give_the_same_numbers(table, all_of_them):
@@ -178,7 +176,7 @@ def test_workers_give_the_same_numbers(table, all_of_them):
     assert told[-1][0] == told[-1][1] == len(told)
 
 
-def test_a_dask_cluster_gives_the_same_numbers(table):
+def test_a_dask_cluster_gives_the_same_numbers(table, all_of_them):
     """Oracle: the loop, bit for bit, on two worker processes."""
     distributed = pytest.importorskip("distributed", reason="make test installs it")
     with (
@@ -186,8 +184,8 @@ def test_a_dask_cluster_gives_the_same_numbers(table):
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        found = frames(table)
-    for one, other in zip(found, frames(table), strict=True):
+        found = [forecast_all(table, [1e23, 3e22], facts=facts()).to_frame(), tested(table)]
+    for one, other in zip(found, [all_of_them.to_frame(), tested(table)], strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 

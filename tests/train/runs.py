@@ -202,7 +202,7 @@ class Child:
         assert kind == "said", value
         return value
 
-    def end(self, seconds: float = 60) -> End:
+    def end(self, seconds: float = 180) -> End:
         """Wait for it; one that hangs is killed, and its end says so."""
         found: dict[str, Any]
         found = hangs = {"error": f"hangs: no end within {seconds:.0f} s"}
@@ -238,7 +238,7 @@ def ranks(count: int, job: Callable[..., Any], *args: Any) -> list[End]:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     children = [Child(job, *args, RANK=str(i), LOCAL_RANK=str(i), **common) for i in range(count)]
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     return [one.end(max(1.0, end - time.monotonic())) for one in children]
 
 
