@@ -49,7 +49,7 @@ ROWS = 12  # tasks at either end of the picture
 # from.
 
 # %%
-everything = ladder()
+everything = ladder("averaged")
 frame = everything.frame
 chosen = {TASK, *sorted(frame["task"].unique())[::EVERY]}
 everything = everything.where(

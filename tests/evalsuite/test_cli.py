@@ -160,7 +160,7 @@ def test_without_scores_those_of_the_package_and_their_stages(run, home: Path, m
     from scaling import embedded
     from scaling.scores import ScoreTable
 
-    frame = scores().assign(source=embedded.AVERAGED)
+    frame = scores().assign(source=embedded.AVERAGED, family=embedded.EVEN)
     frame["flops"] /= 10.0**8.25
     ScoreTable.from_frame(frame).write(home / "package.parquet")
     monkeypatch.setattr(embedded, "ladder_path", lambda: home / "package.parquet")

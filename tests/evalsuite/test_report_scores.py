@@ -398,7 +398,7 @@ def test_the_scores_of_the_package_come_with_their_settings(call, tmp_path, monk
     code, _, err = call("report", "ladder", "--stage", "mid", "--replicates", "20", "-o", "a.html")
     assert code == 0, err
     told = Plain((tmp_path / "a.html").read_text(encoding="utf-8")).words
-    assert "stage 3e11 to 1e13" in told and "A ladder of tiny models speaks for tiny models" in told
+    assert "stage 3e11 to 6e12" in told and "A ladder of tiny models speaks for tiny models" in told
     assert "evalsuite report ladder --stage mid --replicates 20" in told
 
 

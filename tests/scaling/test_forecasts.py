@@ -163,7 +163,7 @@ def test_pieces_hold_every_task_once():
     assert [key for piece in pieces[:-1] for key in piece.keys] == list(panel.keys)
 
 
-def tested(table) -> pd.DataFrame:
+def held_out(table) -> pd.DataFrame:
     return backtest(table, cut_flops=10**20.5, facts=facts()).to_frame()
 
 
@@ -184,8 +184,8 @@ def test_a_dask_cluster_gives_the_same_numbers(table, all_of_them):
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        found = [forecast_all(table, [1e23, 3e22], facts=facts()).to_frame(), tested(table)]
-    for one, other in zip(found, [all_of_them.to_frame(), tested(table)], strict=True):
+        found = [forecast_all(table, [1e23, 3e22], facts=facts()).to_frame(), held_out(table)]
+    for one, other in zip(found, [all_of_them.to_frame(), held_out(table)], strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
