@@ -106,7 +106,7 @@ def _verify(place: Any, run: str, scores: Path | None, as_json: bool) -> None:
         print_json(found.differences.to_dict("records"))
     else:
         rows = [
-            (one.metric, str(one.rows), str(one.equal), f"{one.mean:.2g}", f"{one.largest:.2g}")
+            (str(one.metric), str(one.rows), str(one.equal), f"{one.mean:.2g}", f"{one.largest:.2g}")
             for one in found.differences.itertuples()
         ]
         columns = ["metric", "rows", "equal", "mean difference", "largest"]

@@ -17,14 +17,15 @@ from scaling.scores import ScoreTable
 
 BITS, ACCURACY = "bpb", ("acc", "acc_norm")
 SUITE = Path(__file__).resolve().parents[2] / "evalsuite" / "suites" / "early.yaml"
-# Mixtures were run with two seeds at these two sizes, to these lengths.
-SMALL, TARGET = 1.5e11, 8.5e11
+# FLOPs of the two sizes at which every mixture was run.
+STAGE = "3e11..6e12"  # the middle one of the committed suites
+SMALL, TARGET = 1.3e11, 8e11
 
 
 def run_classes() -> pd.DataFrame:
     """How many tasks are in each class, by metric."""
     table = _only(ladder(), (BITS, "acc", "acc_norm", "brier"))
-    frame = classify(table).to_frame()
+    frame = classify(table, stage=STAGE).to_frame()
     counts = frame.groupby(["metric", "class"]).size().unstack(fill_value=0)
     for name in ("early-signal", "late-signal", "noisy", "saturated", "undetermined"):
         if name not in counts:
@@ -34,7 +35,7 @@ def run_classes() -> pd.DataFrame:
 
 def run_onset() -> pd.DataFrame:
     """How much earlier bits per byte see than accuracy: one row in all, over tasks that have both."""
-    frame = classify(_only(ladder(), (BITS, *ACCURACY))).to_frame()
+    frame = classify(_only(ladder(), (BITS, *ACCURACY)), stage=STAGE).to_frame()
     bits = frame[frame["metric"] == BITS].set_index("task")["opens"].fillna(np.inf)
     accuracy = frame[frame["metric"].isin(ACCURACY)].groupby("task")["opens"].min().fillna(np.inf)
     both = pd.DataFrame({"bits": bits, "accuracy": accuracy}).dropna()
@@ -45,7 +46,7 @@ def run_onset() -> pd.DataFrame:
         "accuracy_opens": int(np.isfinite(both["accuracy"]).sum()), "both_open": len(either),
         "bits_earlier": int((both["bits"] < both["accuracy"]).sum()),
         "accuracy_earlier": int((both["accuracy"] < both["bits"]).sum()),
-        "median_decades_where_both": float(decades.median()) if len(either) else np.nan,
+        "median_decades_where_both": float(np.median(decades)) if len(either) else np.nan,
     }])  # fmt: skip
 
 
@@ -94,18 +95,22 @@ def _suite(table: ScoreTable, kind: str) -> list[dict]:
 
 
 def run_noise() -> pd.DataFrame:
-    """Noise of a checkpoint, averaged over raw: of three evenly spaced scores, the middle against the others.
+    """Noise of a checkpoint, averaged over raw: of three scores, the middle against a line through two.
 
-    Both are taken where both were scored. The ratio is the median over (run, task) of what is left; its
-    interval is a bootstrap over runs.
+    The line is over the logarithm of compute, in which scores are nearly straight. Both are taken where both
+    were scored; the interval is a bootstrap over runs.
     """
     table = ladder("all").frame
     rows = []
     for metric in (BITS, "acc", "brier", "p_correct"):
         part = table[table["metric"] == metric]
         wide = part.pivot_table(index=["model", "task", "step"], columns="source", values="score").dropna()
+        wide = wide[~wide.index.duplicated()]
         ends = wide.groupby(["model", "task"])
-        left = (ends.first() - 2 * ends.nth(1).droplevel("step") + ends.last()) / np.sqrt(6)
+        share = np.log(2) / np.log(3)  # of the way from a third of the run to its end that two thirds are
+        spread = np.sqrt(1 + share**2 + (1 - share) ** 2)
+        middle = ends.nth(1).droplevel("step")
+        left = (middle - (1 - share) * ends.first() - share * ends.last()) / spread
         left = left[ends.size().reindex(left.index) == 3]
         square = (left**2).groupby("model").mean()
         ratio = np.sqrt(square[AVERAGED].mean() / square[RAW].mean())
