@@ -110,9 +110,9 @@ Markdown(
 # ## Are the probabilities right?
 #
 # Take pairs of real runs, the one with 1.5 to 6 times the compute of the other, their tokens per parameter
-# within a factor of two. The curve is fitted again without either of them, and says with what probability the one with
-# more compute scores better. How often did it? Where `ordered_right` lies near `mean_probability`, the
-# probabilities mean what they say; `low` and `high` are the interval.
+# within a factor of two. The curve is fitted again without either of them, and says with what probability
+# the one with more compute scores better. How often did it? Where `ordered_right` lies near
+# `mean_probability`, the probabilities mean what they say; `low` and `high` are the interval.
 
 # %%
 checked = calibrate(found.curves, ratio=(1.5, 6.0), match=2.0)
