@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -16,7 +16,7 @@ from data.prepared import Prepared
 from evalsuite.registry import Registry
 from scaling.errors import UsageError
 from scaling.files import replacing
-from train.config import DataConfig, DeviceConfig, ModelSection, RunConfig, ValidationConfig
+from train.config import DataConfig, DeviceConfig, EvalConfig, ModelSection, RunConfig, ValidationConfig
 from train.ladder.cells import Cell
 from train.ladder.plan import Plan
 from train.ladder.presets import Ladder
@@ -117,10 +117,10 @@ class Place:
             steps=1, data=DataConfig(folder=str(self.prepared.folder), sources=()),
             model=ModelSection(context=self.ladder.context), device=self.device,
             validation=ValidationConfig(tokens=8192),
+            eval=EvalConfig(folders=(str(self.questions.folder),)),
         )  # fmt: skip
         asked = [one.task for one in self.questions.tasks]
-        made = cell.config(base, self.domains, self.ladder.checkpoints, self.ladder.raw, asked)
-        return replace(made, eval=replace(made.eval, folders=(str(self.questions.folder),)))
+        return cell.config(base, self.domains, self.ladder.checkpoints, self.ladder.raw, asked)
 
     def plan(self) -> Plan:
         """What is left to do, and what it costs."""

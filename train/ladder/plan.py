@@ -48,8 +48,8 @@ class Plan:
         asked = ladder.checkpoints + (ladder.checkpoints // ladder.raw if ladder.raw else 0)
         for cell in place.cells:
             config = place.config(cell)
-            size = size_of(shape_of(config, place.prepared.tokenizer.size), ladder.context, cell.mtp)
-            plain = size_of(shape_of(config, place.prepared.tokenizer.size), ladder.context)
+            shape = shape_of(config, place.prepared.tokenizer.size)
+            size, plain = size_of(shape, ladder.context, cell.mtp), size_of(shape, ladder.context)
             tokens = config.length * cell.rows * ladder.context
             key = (cell.size, cell.rows, cell.mtp)
             if key not in speeds:
