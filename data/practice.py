@@ -223,7 +223,7 @@ def _code(random: Random) -> str:
         return f">>> max({numbers})\n{max(numbers)}\n>>> {numbers}[0]\n{numbers[0]}"
     if kind == 2:
         word = _word(random)
-        return f">>> len({word!r})\n{len(word)}\n>>> {word!r}.upper()\n{word.upper()!r}"
+        return f">>> word = {word!r}\n>>> len(word), word.upper()\n{(len(word), word.upper())}"
     return f">>> [i * {b} for i in range(4)]\n{[i * b for i in range(4)]}"
 
 
