@@ -9,7 +9,6 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
-from sklearn.metrics import adjusted_rand_score
 
 from scaling.curves import CurveSet
 from scaling.errors import StagewiseError, UsageError
@@ -225,5 +224,33 @@ def _stability(ranks: Array, runs: np.ndarray, tree: Array, resamples: int, seed
         draw = rng.multinomial(len(labels), np.full(len(labels), 1.0 / len(labels))).astype(float)
         other = _tree(_correlation(ranks, draw[index]))
         for j, k in enumerate(numbers):
-            scores[b, j] = adjusted_rand_score(whole[k], fcluster(other, k, criterion="maxclust"))
+            scores[b, j] = adjusted_rand(whole[k], fcluster(other, k, criterion="maxclust"))
     return pd.DataFrame({"k": list(numbers), "score": scores.mean(axis=0)})
+
+
+def adjusted_rand(labels: np.ndarray, others: np.ndarray) -> float:
+    """Adjusted Rand index of two divisions: 1 for the same one, about 0 for unrelated ones.
+
+    (together in both - expected) / (mean of together in each - expected), in pairs of things. Written out, since
+    the checks of arguments in `sklearn.metrics.adjusted_rand_score` took a third of the time of building a suite.
+
+    Args:
+        labels: cluster of each thing, integers from 1, [n], n >= 2. others: the same of the other division.
+
+    Source:
+        Hubert and Arabie, Comparing partitions, Journal of Classification 2 (1985).
+
+    Example:
+        >>> adjusted_rand(np.array([1, 1, 2, 2]), np.array([2, 2, 1, 1]))
+        1.0
+    """
+    width = int(others.max()) + 1
+    counts = np.bincount(labels * width + others, minlength=(int(labels.max()) + 1) * width).reshape(
+        -1, width
+    )
+    both, one, other, total = (
+        float((n * (n - 1)).sum()) / 2
+        for n in (counts, counts.sum(axis=1), counts.sum(axis=0), np.array(len(labels)))
+    )
+    expected, most = one * other / total, (one + other) / 2
+    return (both - expected) / (most - expected) if most > expected else 1.0

@@ -157,13 +157,19 @@ def _key(index: tuple) -> Key:
     return Key.of(task, metric, None if shots < 0 else shots)
 
 
+def _by_key(noise: pd.DataFrame) -> dict[Key, tuple[float, float]]:
+    """Variance, as a multiple of the scale, and degrees of freedom of each series."""
+    rows = zip(noise.index, noise["scaled"].tolist(), noise["df"].tolist(), strict=True)
+    return {Key.of(*index): (scaled, df) for index, scaled, df in rows}
+
+
 class NoiseBook:
     """Checkpoint and repeat noise of every series of a table, measured once."""
 
     def __init__(self, table: ScoreTable, *, last: int = LAST) -> None:
         frame = with_runs(table.frame)
-        self._checkpoint = _checkpoint_noise(frame, last)
-        self._repeats = _repeat_noise(frame)
+        self._checkpoint = _by_key(_checkpoint_noise(frame, last))
+        self._repeats = _by_key(_repeat_noise(frame))
 
     def of(self, series: Series, fitted: Array, parameters: int) -> Noise:
         """The noise of one series.
@@ -173,15 +179,8 @@ class NoiseBook:
             parameters: how many parameters the curve spent.
         """
         scale = scale_of(series.metric.family, fitted)
-
-        def lookup(book: pd.DataFrame) -> tuple[float, float]:
-            if series.key not in book.index:
-                return np.nan, 0.0
-            row = book.loc[[series.key]].iloc[0]
-            return float(row["scaled"]), float(row["df"])
-
-        checkpoint, checkpoint_df = lookup(self._checkpoint)
-        repeats, repeats_df = lookup(self._repeats)
+        checkpoint, checkpoint_df = self._checkpoint.get(series.key, (np.nan, 0.0))
+        repeats, repeats_df = self._repeats.get(series.key, (np.nan, 0.0))
         if repeats_df < MIN_REPEATS:
             repeats = np.nan
         residual, residual_df = _residual(series, (series.y - fitted) / scale, parameters)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from sklearn.metrics import adjusted_rand_score
 
-from scaling.cluster import cluster_tasks
+from scaling.cluster import adjusted_rand, cluster_tasks
 from scaling.curves import fit_curves
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
@@ -137,3 +140,11 @@ def test_scores_that_never_differ_are_clustered_without_a_warning():
     # Oracle: none needed; warnings are errors here.
     frame = planted({"a": 3}).assign(score=0.5)
     assert np.isfinite(cluster_tasks(curves_of(frame), resamples=5).rho).all()
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=2, max_size=40))
+def test_adjusted_rand(pairs):
+    """Oracle: scikit-learn's."""
+    labels, others = np.array(pairs).T
+    assert adjusted_rand(labels, others) == pytest.approx(adjusted_rand_score(labels, others), abs=1e-12)
+    assert adjusted_rand(labels, labels) == 1.0
