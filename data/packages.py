@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from data.documents import Document
@@ -26,13 +26,8 @@ def packages(names: Sequence[str], domain: str = "code") -> Iterator[Document]:
         >>> next(packages(["numpy"])).origin                                  # doctest: +SKIP
         'installed:numpy-2.4.6/numpy/__config__.py'
     """
-    for name in names:
-        try:
-            found = distribution(name)
-        except (PackageNotFoundError, ValueError) as error:
-            raise DataError(
-                f"installed:{name}: is not installed here; install it, or name others that are"
-            ) from error
+    # All before the first is read: who named a wrong one hears of it at once.
+    for name, found in [(name, _distribution(name)) for name in names]:
         any_ = False
         paths = [one for one in found.files or () if one.suffix == ".py" and ".." not in one.parts]
         for path in sorted(paths, key=lambda one: one.parts):
@@ -42,3 +37,12 @@ def packages(names: Sequence[str], domain: str = "code") -> Iterator[Document]:
                 yield Document(text, domain, f"installed:{name}-{found.version}/{path.as_posix()}")
         if not any_:
             raise DataError(f"installed:{name}: holds no Python source; name another distribution")
+
+
+def _distribution(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except (PackageNotFoundError, ValueError) as error:
+        raise DataError(
+            f"installed:{name}: is not installed here; install it, or name others that are"
+        ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 
 import pandas as pd
 
@@ -33,9 +32,10 @@ from scaling.item_sizes import ItemSize
 from scaling.items import ItemScores
 from scaling.scores import ScoreTable
 from scaling.stage import Stage
+from scaling.versions import versions
 
 MIN_REPLICATES = 20  # below this a class probability is a rumour
-_COMPUTED_BY = ("numpy", "scipy", "pandas", "scikit-learn")
+_COMPUTED_BY = ("stagewise", "numpy", "scipy", "pandas", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -179,21 +179,15 @@ def build(
             sources=_sources(table),
             settings=used,
             overrides=settings.overrides,
-            versions=versions(),
+            versions=computed_by(),
         ),
     )
     return Built(suite, audit_of(selection), classification, economy, steady)
 
 
-def versions() -> dict[str, str]:
+def computed_by() -> dict[str, str]:
     """What a suite was computed by; patch levels of Python have no part in it."""
-    found = {}
-    for package in ("stagewise", *_COMPUTED_BY):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a checkout that was never installed
-            found[package] = "not installed"
-    return {**found, "python": ".".join(platform.python_version_tuple()[:2])}
+    return {**versions(_COMPUTED_BY), "python": ".".join(platform.python_version_tuple()[:2])}
 
 
 def _ordered(selection: Selection, verdict: str) -> list[Decision]:

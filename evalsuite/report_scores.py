@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evalsuite.build import MIN_REPLICATES, build, versions
+from evalsuite.build import MIN_REPLICATES, build, computed_by
 from evalsuite.report_series import curve_data, series_rows
 from evalsuite.report_windows import ORDER, Picture, windows_picture
 from evalsuite.settings import Settings, find_stage
@@ -187,7 +187,7 @@ class ScoreReport:
             "metrics": sorted({one.metric for one in self.classification.tasks}),
             "settings": settings_line(self.classification.settings),
             "suite": self.suite.digest if self.suite else None, "built": self.built,
-            "seed": self.classification.settings.seed, "versions": versions(), "command": self.command,
+            "seed": self.classification.settings.seed, "versions": computed_by(), "command": self.command,
         }  # fmt: skip
 
     def to_frame(self) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from evalsuite.likelihoods import Likelihoods
@@ -33,6 +32,7 @@ from evalsuite.suite import Task as SuiteTask
 from evalsuite.surface import above_surface, surface
 from evalsuite.tasks import LM_EVAL, Task
 from scaling.errors import StagewiseError, UsageError
+from scaling.versions import versions
 
 Progress = Callable[[int, int, str], None]
 GOLD = ("bpb", "bpb_bytes", "gold_ce_loss")  # metrics of the right answer alone
@@ -246,7 +246,7 @@ def _manifest(scorer: Scorer, identity: Identity, suite: Suite | None, settings:
             digest=model_digest(model), tokenizer=tokenizer_digest(scorer.encoder.tokenizer),
             dtype=str(scorer.engine.dtype).removeprefix("torch."), max_length=scorer.max_length,
         ),
-        identity=identity.model_copy(update={"params": params}), settings=settings, versions=_versions(),
+        identity=identity.model_copy(update={"params": params}), settings=settings, versions=_computed_by(),
     )  # fmt: skip
 
 
@@ -276,11 +276,6 @@ def _done(one: Wanted, task: Task, found: Likelihoods, scorer: Scorer) -> Done:
     )  # fmt: skip
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("stagewise", "torch", "transformers", "tokenizers", "numpy", "lm_eval"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def _computed_by() -> dict[str, str]:
+    names = ("stagewise", "torch", "transformers", "tokenizers", "numpy", "lm_eval")
+    return {"python": platform.python_version(), **versions(names)}

@@ -231,8 +231,8 @@ def _stability(ranks: Array, runs: np.ndarray, tree: Array, resamples: int, seed
 def adjusted_rand(labels: np.ndarray, others: np.ndarray) -> float:
     """Adjusted Rand index of two divisions: 1 for the same one, about 0 for unrelated ones.
 
-    (together in both - expected) / (mean of together in each - expected), in pairs of things. Written out, since
-    the checks of arguments in `sklearn.metrics.adjusted_rand_score` took a third of the time of building a suite.
+    (together in both - expected) / (mean of together in each - expected), in pairs of things. Written out,
+    since the checks of arguments in `sklearn.metrics.adjusted_rand_score` took a third of building a suite.
 
     Args:
         labels: cluster of each thing, integers from 1, [n], n >= 2. others: the same of the other division.

@@ -21,7 +21,7 @@ settings.load_profile("stagewise")
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# No test asks the network, and what would (lm-eval looks up a tokenizer) is told so at once, not after retries.
+# No test asks the network, and what would (lm-eval looks up a tokenizer) fails at once, not after retries.
 # Set before anything imports the hub, and handed on to processes.
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 

@@ -92,6 +92,11 @@ def test_what_is_not_there_is_named(site: Path, path: str, message: str):
         list(read(Source(path)))
 
 
+def test_a_wrong_name_is_told_before_anything_is_read(site: Path):
+    with pytest.raises(DataError, match="installed:no-such-thing"):
+        next(packages(["other", "no-such-thing"]))
+
+
 def test_a_real_distribution_is_read_the_same_twice():
     """Oracle: numpy's own folder."""
     import numpy

@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib import resources
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pandas as pd
@@ -15,13 +14,14 @@ from evalsuite.skills import skill_names
 from evalsuite.tasks import TaskFolder
 from scaling.embedded import AVERAGED, RAW
 from scaling.files import replacing
+from scaling.versions import versions
 from train.ladder.climb import SCORES, Place
 from train.ladder.questions import items_for
 from train.ladder.table import joined
 
 TABLE, CARD = "ladder.parquet", "ladder.md"
 _SHOWN = ("acc", "bpb", "bpb_bytes", "brier")  # metrics whose standard errors the card tells
-_VERSIONS = ("torch", "numpy", "tokenizers", "pandas", "scipy")
+_COMPUTED_BY = ("torch", "numpy", "tokenizers", "pandas", "scipy")
 
 
 def publish(place: Place) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
     asked = place.questions.to_frame()
     stderr = frame[frame["source"] == AVERAGED].groupby("metric")["stderr"].median()
     met, skill_items = _met(place)
-    versions = [f"{name} {found}" for name in _VERSIONS if (found := _version(name))]
+    used = {"Python": platform.python_version(), **versions(_COMPUTED_BY)}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
     environment.filters["thousands"] = lambda value: f"{int(value):,}"
     template = environment.from_string(
@@ -74,7 +74,7 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
         met=met, skill_items=skill_items, flops=costs["flops"].sum(), largest=frame["params"].max(),
         hours=[f"{costs[name].sum() / 3600:.2f}" for name in ("training_seconds", "evaluation_seconds")],
         commits=sorted({f"`{one}`" for one in costs["commit"] if one}) or ["unknown"],
-        versions=[f"Python {platform.python_version()}", *versions],
+        versions=[f"{name} {one}" for name, one in used.items()],
     )  # fmt: skip
 
 
@@ -99,10 +99,3 @@ def _sizes(frame: pd.DataFrame) -> pd.DataFrame:
         row = {"size": size, "params": params, "tokens": tokens, "flops": group["flops"].min()}
         rows.append(row | {"runs": len(group), "recipes": recipes})
     return pd.DataFrame(rows)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

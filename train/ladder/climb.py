@@ -158,11 +158,11 @@ class Place:
             cell: the run. home: folder in place of runs/ and scores/ of this place.
         """
         top = home or self.folder
-        folder, start = top / RUNS / cell.name, time.perf_counter()
+        folder, start, code = top / RUNS / cell.name, time.perf_counter(), commit()
         config = self.config(cell)
         outcome = finished(folder, config)
         table, told = scores_of(folder, cell, config)
-        told |= {"wall": time.perf_counter() - start, "commit": commit()}
+        told |= {"wall": time.perf_counter() - start, "commit": code}
         (top / SCORES).mkdir(parents=True, exist_ok=True)
         table.write(top / SCORES / f"{cell.name}.parquet")
         with replacing(top / SCORES / f"{cell.name}.json") as part:  # last: with it the run is done

@@ -62,11 +62,13 @@ def _passages(
 ) -> list[tuple[str, str]]:
     """Passages with different continuations, spread over the text; none goes over the end of a document."""
     size = context + answer
+    if len(tokens) < size:
+        return []
     found: dict[str, str] = {}
     # More places than are wanted: those at the end of a document or within a character are passed over.
-    for start in np.linspace(0, max(0, len(tokens) - size), 8 * count).astype(int):
+    for start in np.linspace(0, len(tokens) - size, 8 * count).astype(int):
         ids = tokens.read(int(start), size).tolist()
-        if len(ids) < size or tokenizer.eos in ids:
+        if tokenizer.eos in ids:
             continue
         before, after = tokenizer.decode(ids[:context]), tokenizer.decode(ids[context:])
         if "\ufffd" not in before + after and after.strip() and before.strip():
