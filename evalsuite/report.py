@@ -60,8 +60,8 @@ class Report:
         """One row per suite and task: step, now, first, change, better, stderr, n_items, steps, scores.
 
         `better` says whether the change is one to the better; NA where it is within two standard errors of
-        both, taken as independent (the items are the same, so that this is on the safe side), and where no
-        direction is better.
+        both, taken as independent (on the safe side where both asked the same items), and where no direction
+        is better.
         """
         rows = []
         for (suite, task, metric, shots), one in self.series.groupby(

@@ -112,7 +112,8 @@ def chart(
     since, noticed = None, None
     if alarm is not None:
         since = round(x_of(alarm[0]), 1)
-        noticed = next((dot for dot, s in zip(dots, steps, strict=False) if s >= alarm[1]), None)
+        drawn = steps[np.isfinite(score)]
+        noticed = next((dot for dot, s in zip(dots, drawn, strict=True) if s >= alarm[1]), None)
     x_ticks, _ = ticks(0, max(last, 1), 4)
     return Chart(
         name, suite, scale, path(score), f"{polyline(edges)}Z" if known.sum() > 1 else "", path(expected),

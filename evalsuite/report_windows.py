@@ -14,6 +14,7 @@ from scaling.curves import Curve
 from scaling.evidence import CLASSES, TaskClass
 
 ORDER = (*CLASSES[:3], "undetermined", "noisy")  # of the groups
+COLOURS = 10  # that the style sheet has
 _HAIR = 0.5  # percent
 _SPLIT = 24  # rows from which on they stand in two columns
 _POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -34,7 +35,7 @@ class Bar:
 
     Attributes:
         series: which row of the table. colour: number of its metric's colour. pieces: its parts.
-        rail: what was measured. before: was open before the data. beyond: has no close in the picture.
+        rail: what was measured. before: was open before the data.
         told: in words.
     """
 
@@ -43,7 +44,6 @@ class Bar:
     pieces: tuple[Piece, ...]
     rail: Piece
     before: float | None
-    beyond: bool
     told: str
 
 
@@ -158,7 +158,7 @@ def _bar(series: int, one: TaskClass, curve: Curve, axis: _Axis, colour: int) ->
     low, high = curve.span
     rail = axis.piece(low, high, "rail") or Piece(axis.at(low), _HAIR, "rail")
     if math.isnan(one.opens):
-        return Bar(series, colour, (), rail, None, False, f"{one.metric}: {one.klass}, no window")
+        return Bar(series, colour, (), rail, None, f"{one.metric}: {one.klass}, no window")
     close, opens = _log(one.closes, axis.high), _log(one.opens, axis.high)
     # Where no interval is known the estimate is all there is.
     outer, inner = (_log(v, axis.high, opens) for v in (one.opens_low, one.opens_high))
@@ -181,10 +181,10 @@ def _bar(series: int, one: TaskClass, curve: Curve, axis: _Axis, colour: int) ->
     if axis.at(close) == axis.at(opens):  # too short to be seen
         pieces.append(Piece(axis.at(opens), _HAIR, "likely"))
     left = "open before the data" if one.opens_before_data else f"opens {one.opens:.2g}"
-    right = f"closes {one.closes:.2g}" if close <= high else "close not seen"
+    right = f"closes {one.closes:.2g}" if math.isfinite(one.closes) and close <= high else "close not seen"
     return Bar(
         series, colour, tuple(part for part in pieces if part), rail,
-        axis.at(opens) if one.opens_before_data else None, not math.isfinite(one.closes),
+        axis.at(opens) if one.opens_before_data else None,
         f"{one.metric}: {one.klass}, {left}, {right} FLOPs",
     )  # fmt: skip
 
@@ -219,7 +219,7 @@ def _colours(tasks: Sequence[TaskClass], curves: dict[Any, Curve]) -> tuple[tupl
             return ("", *told), dict.fromkeys(kinds, 1)
         return told, {metric: names.index(kind) for metric, kind in kinds.items()}
     order = sorted(kinds, key=lambda one: (kinds[one] != "bits", one))
-    return tuple(order), {metric: order.index(metric) for metric in order}
+    return tuple(order), {metric: i % COLOURS for i, metric in enumerate(order)}
 
 
 def _columns(groups: list[Group]) -> tuple[tuple[Group, ...], ...]:

@@ -26,9 +26,13 @@ def ladder(
     items: Annotated[
         list[Path] | None, typer.Option("--items", help="Folder of tasks, besides the skills. Repeatable.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = max(
-        1, (os.cpu_count() or 2) // 2
-    ),
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Runs at a time, one thread each; half the cores where absent, on a GPU one.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     plan: Annotated[bool, typer.Option("--plan", help="Say what it costs, and stop.")] = False,
     gather: Annotated[
@@ -56,6 +60,7 @@ def ladder(
     from train.ladder.presets import preset
 
     told = preset(name)
+    jobs = jobs or (max(1, (os.cpu_count() or 2) // 2) if device == "cpu" else 1)
     on = DeviceConfig(device=device, threads=1 if device == "cpu" else None)
     with work("text") as progress:
         place = Place.open(output, told, corpus, items or (), on, progress)

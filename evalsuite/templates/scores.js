@@ -17,7 +17,7 @@
   };
   const sort = (button) => {
     const head = button.closest("th"), name = button.dataset.sort;
-    // Of cost and signal the largest are asked for first; of the rest the smallest.
+    // Of signal and weight the largest are asked for first; of the rest the smallest.
     const first = ["snr", "weight"].includes(name) ? "descending" : "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === first ? other : first;
@@ -199,7 +199,9 @@
   };
   document.addEventListener("click", (event) => {
     const place = event.target.closest("[data-open], #tasks-rows tbody tr");
-    if (!place || String(getSelection()) !== "") return;
+    if (!place) return;
+    // Who marks text in a row does not ask for its curve.
+    if (!event.target.closest("button") && String(getSelection()) !== "") return;
     if (!dialog.open) dialog.showModal();  // before it is drawn, which asks for its width
     show(+(place.dataset.open ?? place.dataset.row));
     dialog.scrollTop = 0;

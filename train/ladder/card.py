@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -14,14 +13,13 @@ from evalsuite.skills import skill_names
 from evalsuite.tasks import TaskFolder
 from scaling.embedded import AVERAGED, RAW
 from scaling.files import replacing
-from scaling.versions import versions
 from train.ladder.climb import SCORES, Place
 from train.ladder.questions import items_for
 from train.ladder.table import joined
+from train.ladder.version import computed_by
 
 TABLE, CARD = "ladder.parquet", "ladder.md"
 _SHOWN = ("acc", "bpb", "bpb_bytes", "brier")  # metrics whose standard errors the card tells
-_COMPUTED_BY = ("torch", "numpy", "tokenizers", "pandas", "scipy")
 
 
 def publish(place: Place) -> dict[str, Any]:
@@ -54,7 +52,8 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
     asked = place.questions.to_frame()
     stderr = frame[frame["source"] == AVERAGED].groupby("metric")["stderr"].median()
     met, skill_items = _met(place)
-    used = {"Python": platform.python_version(), **versions(_COMPUTED_BY)}
+    told = costs["versions"].dropna().tolist() if "versions" in costs else []
+    used = {f"{name} {version}" for one in told or [computed_by()] for name, version in one.items()}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
     environment.filters["thousands"] = lambda value: f"{int(value):,}"
     template = environment.from_string(
@@ -74,7 +73,7 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
         met=met, skill_items=skill_items, flops=costs["flops"].sum(), largest=frame["params"].max(),
         hours=[f"{costs[name].sum() / 3600:.2f}" for name in ("training_seconds", "evaluation_seconds")],
         commits=sorted({f"`{one}`" for one in costs["commit"] if one}) or ["unknown"],
-        versions=[f"{name} {one}" for name, one in used.items()],
+        versions=sorted(used),
     )  # fmt: skip
 
 

@@ -82,6 +82,9 @@ def mixtures(domains: Sequence[str]) -> Mapping[str, Mapping[str, float | str]]:
     `even` reads all domains alike; one named after a domain takes half its tokens from there and the rest
     from the others alike; `no-DOMAIN` leaves one out.
 
+    Raises:
+        UsageError: fewer than two domains, or one with the name of a mixture.
+
     Example:
         >>> mixtures(["code", "prose", "skills"])["code"]
         {'code': 0.5, 'prose': 0.25, 'skills': 0.25}
@@ -89,6 +92,8 @@ def mixtures(domains: Sequence[str]) -> Mapping[str, Mapping[str, float | str]]:
     names = sorted(domains)
     if len(names) < 2:
         raise UsageError(f"ladder: the text has {len(names)} domain, valid is two or more")
+    if odd := [one for one in names if one == EVEN or one.startswith(WITHOUT)]:
+        raise UsageError(f"ladder: the domain {odd[0]!r} has the name of a mixture; give it another")
     found: dict[str, dict[str, Any]] = {EVEN: {name: 1 / len(names) for name in names}}
     for one in names:
         rest = 0.5 / (len(names) - 1)

@@ -23,7 +23,7 @@ from train.ladder.presets import Ladder
 from train.ladder.questions import Questions, choose
 from train.ladder.table import scores_of
 from train.ladder.text import sources, text
-from train.ladder.version import commit
+from train.ladder.version import commit, computed_by
 from train.lock import locked
 from train.record import settle
 from train.studies.runs import finished
@@ -60,17 +60,18 @@ class Place:
         tasks: Sequence[str | os.PathLike[str]], device: DeviceConfig | None = None,
         progress: Progress | None = None,
     ) -> Place:  # fmt: skip
-        """Make text and items, or find them.
+        """Make text and items, or find them: what a place holds already is taken as it is.
 
         Args:
             folder: the place. ladder: to run in it. corpus: see `sources`. tasks: folders of items, besides
                 the skills that the project generates. device: what to run on. progress: told of the work.
 
         Raises:
-            StagewiseError: a place of another ladder, text or another choice of tasks; DataError, UsageError.
+            StagewiseError: a place of another ladder, of a corpus or tasks of other names. DataError: see
+                `sources`. UsageError: tasks that are not there.
         """
+        registry, listed = Registry.open(tasks), sources(corpus, ladder.most)  # what is wrong leaves no trace
         folder.mkdir(parents=True, exist_ok=True)
-        registry = Registry.open(tasks)
         told = {
             "preset": ladder.name, "vocabulary": ladder.vocabulary, "context": ladder.context,
             "most": ladder.most, "checkpoints": ladder.checkpoints, "raw": ladder.raw,
@@ -78,7 +79,7 @@ class Place:
             "corpus": None if corpus is None else Path(corpus).name,
         }  # fmt: skip
         settle(folder, "ladder", told)
-        prepared = text(folder / TOKENS, sources(corpus, ladder.most), ladder.vocabulary, registry, progress)
+        prepared = text(folder / TOKENS, listed, ladder.vocabulary, registry, progress)
         questions = choose(
             registry, ladder.tasks, prepared.tokenizer, ladder.context, ladder.stderr, folder / TASKS
         )
@@ -162,7 +163,7 @@ class Place:
         config = self.config(cell)
         outcome = finished(folder, config)
         table, told = scores_of(folder, cell, config)
-        told |= {"wall": time.perf_counter() - start, "commit": code}
+        told |= {"wall": time.perf_counter() - start, "commit": code, "versions": computed_by()}
         (top / SCORES).mkdir(parents=True, exist_ok=True)
         table.write(top / SCORES / f"{cell.name}.parquet")
         with replacing(top / SCORES / f"{cell.name}.json") as part:  # last: with it the run is done

@@ -16,6 +16,7 @@ from train.distributed import world
 from train.ladder.cells import Cell
 from train.model import initialise
 from train.mtp import TrainedModel
+from train.optim import optimisers
 from train.plan import shape_of
 from train.sizes import size_of
 
@@ -102,28 +103,36 @@ class Plan:
 
 def _timed(place: Place, cell: Cell) -> tuple[float, float]:
     """Seconds of a training step and of an evaluation, on an untrained model of one size."""
-    shape = shape_of(place.config(cell), place.prepared.tokenizer.size)
-    device = device_of(place.device.device)
+    config, device = place.config(cell), device_of(place.device.device)
+    shape = shape_of(config, place.prepared.tokenizer.size)
     model = TrainedModel(shape, cell.mtp, place.prepared.tokenizer.eos).to(device)
     initialise(model, shape.layers, 0)
     draw = torch.Generator().manual_seed(0)
     size = (cell.rows, place.ladder.context + 1)
     ids = torch.randint(shape.vocab_size, size, generator=draw).to(device)
+    steps = optimisers(model, config.optim)
     times = []
     for _ in range(1 + _STEPS):
-        start = time.perf_counter()
-        losses = model(ids, losses="sums")
-        losses.sum().backward()
-        times.append(time.perf_counter() - start)
-    model.zero_grad(set_to_none=True)
+        start = _now(device)
+        model(ids, losses="sums").sum().backward()
+        steps.step()
+        steps.clear()
+        times.append(_now(device) - start)
     registry = Registry.open([place.questions.folder])
     scorer = Scorer(model.eval(), place.prepared.tokenizer, max_length=place.ladder.context)
     some = place.questions.tasks[::_PART]
     ready = [scorer.prepare(registry.task(one.task), None) for one in some]
-    start = time.perf_counter()
+    start = _now(device)
     scorer.check(ready)
-    checked = time.perf_counter()
+    checked = _now(device)
     for one in ready:
         scorer.score(one)
-    part = time.perf_counter() - checked
+    part = _now(device) - checked
     return min(times[1:]), checked - start + part * place.questions.tokens / sum(one.tokens for one in some)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when all that the device was told to do is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -30,13 +30,20 @@ def sources(corpus: str | os.PathLike[str] | None, most: int | None) -> tuple[So
             there is some; the text that comes with Python where absent. most: bytes of a domain.
 
     Raises:
-        DataError: no such folder, or no text in it.
+        DataError: no such folder, no text in it, or two files of one domain.
     """
     if corpus is None:
         parts = ("code", "maths", "prose", "skills")
         return tuple(Source(f"embedded:{one}", most=most) for one in parts)
     folder = Path(corpus)
-    files = {one.name.removesuffix(end): one for end in _ROWS for one in sorted(folder.glob(f"*{end}"))}
+    files: dict[str, Path] = {}
+    for end in _ROWS:
+        for one in sorted(folder.glob(f"*{end}")):
+            name = one.name.removesuffix(end)
+            if (other := files.setdefault(name, one)) is not one:
+                raise DataError(
+                    f"{corpus}: {other.name} and {one.name} are both of {name}; leave one of them"
+                )
     trained = sorted(name for name in files if not name.endswith(_HELD_OUT))
     if not trained:
         raise DataError(f"{corpus}: holds no DOMAIN.jsonl, .jsonl.zst or .jsonl.gz; give a folder of text")

@@ -25,6 +25,9 @@ def test_mixtures():
         assert math.fsum(weights.values()) == pytest.approx(1)
     with pytest.raises(UsageError, match="two or more"):
         mixtures(["code"])
+    for name in ("even", "no-code"):
+        with pytest.raises(UsageError, match=f"'{name}' has the name of a mixture"):
+            mixtures(["code", name])
 
 
 def test_a_cell_says_what_its_run_is():

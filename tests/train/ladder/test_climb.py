@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from data.errors import DataError
 from data.prepared import Prepared
 from scaling.embedded import AVERAGED, RAW
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 from tests.train.commands import call
 from train.config import DeviceConfig
+from train.ladder import version
 from train.ladder.climb import Place
 from train.ladder.presets import preset
 from train.ladder.text import sources
@@ -57,7 +62,7 @@ def test_the_card(done):
     card = (done / "ladder.md").read_text(encoding="utf-8")
     table = ScoreTable.read(done / "ladder.parquet")
     assert table.digest in card and f"{len(table):,} scores of 8 runs" in card
-    assert "0 stand in the text word for word" in card
+    assert re.search(r"Of [1-9]\d* questions asked about skills\s+0 stand in the text word for word", card)
     assert "| 0.01m |" in card and "even (2)" in card and "Known limits" in card
 
 
@@ -104,6 +109,8 @@ def test_other_scores_are_found_out(done, tmp_path):
     assert (
         found.within and not found.exact and found.differences["mean"].tolist() == pytest.approx([0.01] * 10)
     )
+    other = once[once["metric"] == "brier"]
+    assert not compared(RUN, other, other.assign(score=9.0)).within  # nothing that has a tolerance
     with pytest.raises(StagewiseError, match="not among the scores kept"):
         verify(opened(done), "0.01m-even-6k-s0", ScoreTable(frame))
 
@@ -131,6 +138,35 @@ def test_practised_skills_are_no_items(done):
         for line in path.read_text(encoding="utf-8").splitlines():
             item = json.loads(line)
             assert item["context"].strip() not in text or len(item["context"].strip()) < 8, item
+
+
+def test_a_wrong_corpus_leaves_no_trace(tmp_path):
+    said = call("ladder", "smoke", "--corpus", tmp_path / "typo", "-o", tmp_path / "x", code=1)
+    assert "typo" in said.err and not (tmp_path / "x").exists()
+
+
+def test_two_files_of_one_domain(tmp_path):
+    for name in ("a.jsonl", "a.jsonl.gz", "b.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"a\.jsonl and a\.jsonl\.gz are both of a|gz and a\.jsonl are both"):
+        sources(tmp_path, 1000)
+
+
+def test_which_code_measured(tmp_path):
+    """Oracle: git itself, in this checkout; beneath another repository nothing is said."""
+    top = Path(version.__file__).resolve().parents[2]
+    asked = ["git", "-C", str(top), "rev-parse", "HEAD"]
+    if (top / ".git").exists():
+        head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        assert version.commit().removesuffix("-dirty") == head
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    folder = tmp_path / "site-packages" / "train" / "ladder"
+    folder.mkdir(parents=True)
+    shutil.copy(version.__file__, folder / "version.py")
+    spec = spec_from_file_location("elsewhere", folder / "version.py")
+    elsewhere = module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    assert elsewhere.commit() == ""
 
 
 def test_a_corpus_of_files(tmp_path):
