@@ -147,7 +147,7 @@ except BadScores as problem:
 #
 # The same answers of the same models, scored in two ways. The band is the interval of the curve. The shaded
 # range is where a run with twice the compute scores better with a probability of 0.8 or more: there a higher
-# score says something. Outside of it, a difference between two runs is as likely noise.
+# score says something. Outside of it, which of two such runs scores better is less sure than that.
 
 # %%
 ratio = gains["gain / noise"]

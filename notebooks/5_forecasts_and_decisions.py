@@ -182,7 +182,8 @@ whole = rows[rows["kind"] == "suite"].iloc[0]
 sure = tasks[tasks["rest_low"] > 0.5]
 Markdown(
     f"{decided}. Of {len(tasks)} tasks, {len(sure)} order recipes better than a coin with 95% confidence, "
-    f"{int((tasks['rest_high'] < 0.5).sum())} worse. The suite of {len(suite)} skills orders "
+    f"{int((tasks['rest_high'] < 0.5).sum())} worse; {0.025 * len(tasks):.0f} on either side are "
+    f"what chance alone gives. The suite of {len(suite)} skills orders "
     f"{whole['rest']:.0%} of the pairs right (interval {whole['rest_low']:.0%} to {whole['rest_high']:.0%})."
 )
 
