@@ -26,31 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 
 
-# The dearest tests, by the end of their names: `make test` leaves them out, `make test-all` runs everything.
-SLOW = (
-    "test_suites_committed.py::test_it_follows_from_the_scores_of_the_package[mid]",
-    "test_suites_committed.py::test_it_follows_from_the_scores_of_the_package[late]",
-    "test_runs_from_start_to_end[3_building_and_comparing_suites]",
-    "test_runs_from_start_to_end[4_training_with_the_hook]",
-    "test_runs_from_start_to_end[5_forecasts_and_decisions]",
-    "test_climb.py::test_two_at_a_time_give_the_same",
-    "test_planted.py::test_as_a_user_calls_it",
-    "test_loop.py::test_blocks_can_be_compiled",
-    "test_loop.py::test_blocks_can_become_machine_code",
-    "test_forecasts.py::test_a_dask_cluster_gives_the_same_numbers",
-    "test_backtests.py::test_pythia",
-    "test_run.py::test_two_processes_score_as_one",
-    "test_agreement.py::test_the_goal",
-    "test_agreement.py::test_the_tidy_tables_read_as_the_same_tasks",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.endswith(SLOW):
-            item.add_marker(pytest.mark.slow)
-
-
 def pytest_collection_finish() -> None:
     """What the tests import stays as long as they run: no collection need look through it again."""
     gc.collect()
