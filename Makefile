@@ -15,11 +15,11 @@ VENV := .venv
 PIP := -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suites suites-check notebooks bench study lint clean
+.PHONY: help demo test test-all suites suites-check notebooks bench study lint clean
 
 help:
 	@echo "make demo   scores -> curves -> classes -> suite on real results (base install, no torch)"
-	@echo "make test   import contract, ruff, all tests"
+	@echo "make test   import contract, ruff, all tests but eight slow ones; make test-all runs those too"
 	@echo "make suites regenerate the committed suites; make suites-check: do they follow from their scores?"
 	@echo "make notebooks  run notebooks/*.py and write the .ipynb beside each, with its outputs"
 	@echo "make bench  timings, as ratios measured in one run"
@@ -34,10 +34,11 @@ demo: $(DEMO)/.installed
 
 # One thread of arithmetic a process: more only wait for each other. A worker keeps its half of the tests, and so its
 # fixtures, until the other has none left.
-test: $(VENV)/.installed
+test test-all: $(VENV)/.installed
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(VENV)/bin/python -m ruff check .
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal \
+	  $(if $(filter test,$@),-m "not slow") $(PYTEST_ARGS)
 
 # public.yaml is built beside sources/, so that its first lines name no place on a machine: that folder holds the
 # archives, or what `scaling fetch` put there.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
+import pandas as pd
+
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 
@@ -46,13 +48,12 @@ def ladder(kind: Kind = "even") -> ScoreTable:
     path = ladder_path()
     if not path.is_file():
         raise StagewiseError(f"{path}: the scores of the ladder are not there; install the package anew")
-    table = ScoreTable.read(path)
     if kind == "all":
-        return table
-    kept = table.frame["source"] == (RAW if kind == "raw" else AVERAGED)
-    if kind == "even":
-        kept &= table.frame["family"] == EVEN
-    return ScoreTable(table.frame[kept].reset_index(drop=True))
+        return ScoreTable.read(path)
+    # What is not asked for is not read: it would be most of the time.
+    wanted = [("source", "==", RAW if kind == "raw" else AVERAGED)]
+    wanted += [("family", "==", EVEN)] if kind == "even" else []
+    return ScoreTable.from_frame(pd.read_parquet(path, filters=wanted), where=str(path))
 
 
 def named(text: str) -> ScoreTable | None:

@@ -13,6 +13,7 @@ from hypothesis import Phase, settings
 settings.register_profile(
     "stagewise",
     derandomize=True,
+    max_examples=60,
     deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),

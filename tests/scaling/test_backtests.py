@@ -294,6 +294,7 @@ def test_a_cut_needs_runs_on_both_sides(options, text):
         backtest(ScoreTable.from_frame(frame(checkpoints=1)), facts=facts(), **options)
 
 
+@pytest.mark.slow
 def test_pythia(shared):
     """Eight tasks of Pythia v1, models up to 1.4B -> 6.9B and 12B: off by 2.7 points at most on average."""
     table = read_scores([shared / "sources" / "pythia_evals.tar.zst"], drop_bad=True)

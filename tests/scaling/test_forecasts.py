@@ -176,6 +176,7 @@ def test_workers_give_the_same_numbers(table, all_of_them):
     assert told[-1][0] == told[-1][1] == len(told)
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_numbers(table, all_of_them):
     """Oracle: the loop, bit for bit, on two worker processes."""
     distributed = pytest.importorskip("distributed", reason="make test installs it")

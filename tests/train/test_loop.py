@@ -77,6 +77,7 @@ def test_activations_can_be_recomputed(data, plain, tmp_path):
     assert curve(tmp_path / "run", told).tolist() == plain.tolist()
 
 
+@pytest.mark.slow
 def test_blocks_can_be_compiled(data, plain, tmp_path):
     """Traced and partitioned as torch.compile does, but not turned into C++, which takes a minute."""
     told = config(data, batch__rows=5, device__compile=True, **CHANGING)
@@ -88,6 +89,7 @@ def test_blocks_can_be_compiled(data, plain, tmp_path):
     assert ours.keys() == dict(trainer(tmp_path, config(data, **CHANGING)).model.named_parameters()).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
 def test_blocks_can_become_machine_code(tmp_path):
     """Fused operations round otherwise. As little as can be: each shape costs seconds of the C++ compiler."""

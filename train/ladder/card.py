@@ -16,6 +16,7 @@ from scaling.files import replacing
 from train.ladder.climb import SCORES, Place
 from train.ladder.questions import items_for
 from train.ladder.table import joined
+from train.ladder.verify import TOLERANCE
 from train.ladder.version import computed_by
 
 TABLE, CARD = "ladder.parquet", "ladder.md"
@@ -70,6 +71,7 @@ def _card(place: Place, frame: pd.DataFrame, figures: Mapping[str, Any]) -> str:
         two=items_for(ladder.stderr, 2), four=items_for(ladder.stderr, 4),
         stderr=[(name, f"{stderr[name]:.3f}") for name in _SHOWN if name in stderr],
         partly=int((asked["items"] < asked["there"]).sum()), long=list(asked.loc[asked["long"] > 0, "task"]),
+        tolerance=" and ".join(f"{most} in {name}" for name, most in TOLERANCE.items()),
         met=met, skill_items=skill_items, flops=costs["flops"].sum(), largest=frame["params"].max(),
         hours=[f"{costs[name].sum() / 3600:.2f}" for name in ("training_seconds", "evaluation_seconds")],
         commits=sorted({f"`{one}`" for one in costs["commit"] if one}) or ["unknown"],

@@ -13,9 +13,10 @@ from scaling.scores import KEY, ScoreTable
 from train.ladder.climb import SCORES, Place
 from train.ladder.table import PUBLISHED, rounded
 
-# Of the mean over tasks of the absolute difference, by metric, on another machine: its sums are added up in
-# another order, and training carries the difference on. See the card of the scores for what it follows from.
-TOLERANCE = {"bpb": 0.05, "acc": 0.05}
+# Of the mean absolute difference, by metric, on another machine: its sums are added up in another order, and
+# training carries the difference on. Two threads in place of one gave 0.00001 bits and 0.00002 (92k weights,
+# 195 steps); another seed gives 0.13 bits and 0.047, so that it is found out.
+TOLERANCE = {"bpb": 0.02, "acc": 0.01}
 
 
 @dataclass(frozen=True)

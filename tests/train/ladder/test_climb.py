@@ -14,7 +14,7 @@ import pytest
 
 from data.errors import DataError
 from data.prepared import Prepared
-from scaling.embedded import AVERAGED, RAW
+from scaling.embedded import AVERAGED, RAW, ladder
 from scaling.errors import StagewiseError, UsageError
 from scaling.scores import ScoreTable
 from tests.train.commands import call
@@ -77,6 +77,7 @@ def test_what_is_done_is_kept(done, tmp_path):
     assert not list((folder / "runs").iterdir())
 
 
+@pytest.mark.slow
 def test_two_at_a_time_give_the_same(done, tmp_path):
     folder = Path(shutil.copytree(done, tmp_path / "two"))
     for path in (folder / "scores").glob("0.01m-even*"):
@@ -104,15 +105,23 @@ def test_other_scores_are_found_out(done, tmp_path):
     assert "mean differences are above" in said.err
     with pytest.raises(StagewiseError, match="in one table only"):
         compared(RUN, once, once[once["step"] != once["step"].min()])
-    near = once.assign(score=once["score"] + 0.01)
+    near = once.assign(score=once["score"] + 0.005)
     found = compared(RUN, once, near)
     assert (
-        found.within and not found.exact and found.differences["mean"].tolist() == pytest.approx([0.01] * 10)
+        found.within and not found.exact and found.differences["mean"].tolist() == pytest.approx([0.005] * 10)
     )
     other = once[once["metric"] == "brier"]
     assert not compared(RUN, other, other.assign(score=9.0)).within  # nothing that has a tolerance
     with pytest.raises(StagewiseError, match="not among the scores kept"):
         verify(opened(done), "0.01m-even-6k-s0", ScoreTable(frame))
+
+
+def test_another_seed_is_found_out():
+    """Oracle: two runs of the committed ladder that differ in nothing but their seed."""
+    frame = ladder("averaged").frame
+    one, other = (frame[frame["model"] == f"0.03m-code-200k-s{seed}"] for seed in (0, 1))
+    assert compared("s0", one, one).exact
+    assert not compared("s0", one, other.assign(model=one["model"].iloc[0], seed=0)).within
 
 
 def test_wrong_calls(done, tmp_path):
