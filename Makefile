@@ -19,7 +19,7 @@ PIP := -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 help:
 	@echo "make demo   scores -> curves -> classes -> suite on real results (base install, no torch)"
-	@echo "make test   import contract, ruff, all tests but eight slow ones; make test-all runs those too"
+	@echo "make test   import contract, ruff, all tests but four slow ones; make test-all runs those too"
 	@echo "make suites regenerate the committed suites; make suites-check: do they follow from their scores?"
 	@echo "make notebooks  run notebooks/*.py and write the .ipynb beside each, with its outputs"
 	@echo "make bench  timings, as ratios measured in one run"

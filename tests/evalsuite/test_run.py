@@ -233,7 +233,6 @@ def test_a_killed_process(home, tmp_path):
     assert [one.task for one in after] == ["colours", "sums"] and after[0] == before[0]
 
 
-@pytest.mark.slow
 def test_two_processes_score_as_one(home, tmp_path):
     """Oracle: one process; equal bits, file by file."""
     model = model_folder(tmp_path / "model")

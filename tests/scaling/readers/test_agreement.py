@@ -215,7 +215,6 @@ def test_step_zero_is_kept_with_zero_compute(ours):
     assert len(start) > 1000 and (start["flops"] == 0).all() and (start["tokens"] == 0).all()
 
 
-@pytest.mark.slow
 def test_the_tidy_tables_read_as_the_same_tasks(shared, table):
     """Both readings put the same numbers under the same task, metric and shots."""
     tidy = read_scores(sorted((shared / "scores").glob("*.parquet"))).frame

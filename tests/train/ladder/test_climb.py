@@ -77,7 +77,6 @@ def test_what_is_done_is_kept(done, tmp_path):
     assert not list((folder / "runs").iterdir())
 
 
-@pytest.mark.slow
 def test_two_at_a_time_give_the_same(done, tmp_path):
     folder = Path(shutil.copytree(done, tmp_path / "two"))
     for path in (folder / "scores").glob("0.01m-even*"):

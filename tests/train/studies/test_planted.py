@@ -61,7 +61,6 @@ def test_wrong_calls(tmp_path):
             planted(config, **{"seeds": (0,), "controls": (0,), "folder": tmp_path, **told})
 
 
-@pytest.mark.slow
 def test_as_a_user_calls_it(tmp_path):
     """Tiny: three runs, watched, whose mixture changes when it was told; called again it trains nothing."""
     said = call("study", "alarms", "--smoke", "-o", str(tmp_path / "out"), "--json")
