@@ -112,10 +112,7 @@ def _kinds(charts: Sequence[Chart]) -> list[tuple[str, str]]:
 
 def _scores(report: ScoreReport, at: float | None) -> dict[str, Any]:
     picture = report.picture(at)
-    colour = {
-        metric: next(i for i, name in enumerate(picture.colours) if metric in name.split(", "))
-        for metric in {one["metric"] for one in report.series}
-    }
+    colour = picture.metrics
     shown = [one | {"p_class": _of_class(one)} for one in report.series]
     suite = report.suite
     told = {

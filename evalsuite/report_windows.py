@@ -72,13 +72,15 @@ class Picture:
 
     Attributes:
         columns: one, or two beside each other, of groups. ticks: of the compute axis, in percent.
-        colours: what each colour stands for. stage, unseen (where the data end), run: places in percent.
+        colours: what each colour stands for. metrics: the number of each one's colour.
+        stage, unseen (where the data end), run: places in percent.
         counts: tasks by class, by their best metric. tasks: how many.
     """
 
     columns: tuple[tuple[Group, ...], ...]
     ticks: tuple[Tick, ...]
     colours: tuple[str, ...]
+    metrics: dict[str, int]
     stage: Piece | None
     unseen: float
     run: float | None
@@ -123,7 +125,7 @@ def windows_picture(found: Classification, at: float | None = None) -> Picture:
     if settings.stage is not None:
         stage = axis.piece(math.log10(settings.stage[0]), math.log10(settings.stage[1]), "stage")
     return Picture(
-        _columns(groups), axis.ticks(), colours, stage, axis.at(high), axis.inside(at),
+        _columns(groups), axis.ticks(), colours, named, stage, axis.at(high), axis.inside(at),
         {one.name: one.count for one in groups}, len(tasks),
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ def run_decisions() -> pd.DataFrame:
     """
     rows = []
     for kind in ("averaged", "raw"):
-        table = ladder("averaged" if kind == "averaged" else "raw")
+        table = ladder(kind)
         for name, metrics in (("bits per byte", (BITS,)), ("accuracy", ("acc",))):
             found = decide(_only(table, metrics), small=SMALL, target=TARGET, reach=1.6, by=("family",))
             frame = found.to_frame()
